@@ -1,1 +1,7 @@
+"""Laws of motion and nothing else."""
 
+from neurodyn.sde.base import SDE
+from neurodyn.sde.initial import GaussianInitial
+from neurodyn.sde.neural import MLPSDE, CoordinatewiseNet
+
+__all__ = ["MLPSDE", "SDE", "CoordinatewiseNet", "GaussianInitial"]
