@@ -33,25 +33,26 @@ def from_frame(
 ) -> SeriesBatch:
     """Series from a wide frame (one line per visit) or a long one (one line per observation).
 
-    The order of lines does not matter: visits are sorted by time, series come in the order in which their ids first appear.
+    The order of lines does not matter: visits are sorted by time, series come in order of first appearance.
     An empty or NaN cell is a missing value, and a visit with no value at all is dropped.
 
     Args:
         frame: at least one line.
         id, time: columns that say which series and when. Times are numbers, or timestamps, which become numbers of
             `time_unit` since 1970-01-01 UTC.
-        values: wide: the columns of variables; left out: all columns that have no other role. Long: the variables to take,
-            in this order; left out: all of them, in order of first appearance (of categories, for a categorical column).
+        values: wide: the columns of variables; left out: all columns that have no other role. Long: the variables to
+            take, in this order; left out: all of them, in order of first appearance (or of a categorical column's
+            categories).
         variable, value: long: the columns with the variable's name and its value. A frame with columns `variable` and
             `value` is read as long without being told, unless `values` names columns.
         covariates: columns of known inputs, given at every visit (wide frames only).
-        static: columns of numbers that are the same at all visits of a series. label: such a column with one number per series.
+        static: columns of numbers that are the same at all visits of a series. label: one such column.
         time_unit: for timestamps only: s, min, h, D (default), W or Y (365.25 days).
         dtype: of values; torch's default where left out.
 
     Raises:
-        ValueError: one line, for an empty frame, unknown columns, cells that are not numbers or not finite, two lines with
-            the same id and time (long: and variable), missing ids or times, static columns that change within a series.
+        ValueError: one line, for an empty frame, unknown columns, cells that are not numbers or not finite, two lines
+            with the same id and time (long: and variable), missing ids or times, static columns that change.
     """
     if len(frame) == 0:
         raise ValueError("frame: no line given, at least one wanted")
@@ -115,8 +116,8 @@ def from_frame(
 
     known = None
     if covariates:
-        known = np.stack([_numbers(frame[name], name, "fill it in", missing_allowed=False) for name in covariates], 1)
-        known = torch.as_tensor(lay_out(known[lines]), dtype=dtype)
+        inputs = np.stack([_numbers(frame[name], name, "fill it in", missing_allowed=False) for name in covariates], 1)
+        known = torch.as_tensor(lay_out(inputs[lines]), dtype=dtype)
     grid = torch.as_tensor(lay_out(table))
     attributes = {
         name: _constant(frame, name, codes, ids, id) for name in [*static, *([] if label is None else [label])]
@@ -134,10 +135,10 @@ def from_frame(
 
 
 def read_series(path: str | Path, **options: Any) -> SeriesBatch:
-    """`from_frame` on a file: .csv, .csv.gz, .tsv, .txt (tab-separated) or .parquet; `options` are those of `from_frame`.
+    """`from_frame` on a file: .csv, .csv.gz, .tsv, .txt (tab-separated) or .parquet; `options` as there.
 
     Raises:
-        ValueError: one line starting with the path: unknown ending, empty or unreadable file, or anything `from_frame` raises.
+        ValueError: one line with the path: unknown ending, empty or unreadable file, or what `from_frame` raises.
         FileNotFoundError: no such file.
     """
     path = Path(path)
@@ -159,11 +160,12 @@ def read_series(path: str | Path, **options: Any) -> SeriesBatch:
 
 
 def to_frame(batch: SeriesBatch, layout: str = "wide", *, time_unit: str | None = None) -> pd.DataFrame:
-    """Observed values as a frame, sorted by row and time; `from_frame` reads it back. Covariates, static and labels stay out.
+    """Observed values as a frame, sorted by row and time; `from_frame` reads it back. Only ids, times and values go in.
 
     Args:
         batch: rows with distinct ids (their numbers where there are none).
-        layout: "wide": unique_id, ds and a column per variable, NaN where missing. "long": unique_id, ds, variable, value.
+        layout: "wide": unique_id, ds and a column per variable, NaN where missing. "long": unique_id, ds, variable,
+            value.
         time_unit: write `ds` as UTC timestamps, reading times as numbers of this unit since 1970-01-01.
     """
     if layout not in ("wide", "long"):
@@ -228,7 +230,8 @@ def _times(column: pd.Series, name: str, time_unit: str | None) -> np.ndarray:
             if dates.isna().any():
                 line = int(dates.isna().to_numpy().argmax())
                 raise ValueError(
-                    f"time: column {name!r} has {column.iloc[line]!r} in line {line}, numbers or ISO 8601 timestamps wanted"
+                    f"time: column {name!r} has {column.iloc[line]!r} in line {line}, "
+                    "numbers or ISO 8601 timestamps wanted"
                 )
             column = dates
         else:
@@ -308,7 +311,8 @@ def _constant(frame: pd.DataFrame, name: str, codes: np.ndarray, ids: Sequence[s
     if changed.any():
         line = int(changed.argmax())
         raise ValueError(
-            f"column {name!r}: {first[codes[line]]:g} and {column[line]:g} given for {id} {ids[codes[line]]!r}, one number per series wanted"
+            f"column {name!r}: {first[codes[line]]:g} and {column[line]:g} given for {id} {ids[codes[line]]!r}, "
+            "one number per series wanted"
         )
     return first
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from neurodyn.series import SeriesBatch
+from neurodyn.series_checks import row_name
 
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """scaled value = (x - mean) / sd, where x is the value or its natural logarithm; scaled time = (t - origin) / scale.
+    """scaled value = (x - mean) / sd, x the value or its natural logarithm; scaled time = (t - origin) / scale.
 
     Statistics are kept in float64 on the CPU.
 
@@ -23,8 +24,8 @@ class Scaling:
         log: (D,) bool.
         time_origin, time_scale: in the data's time unit.
         variables: D names, checked when applied.
-        covariate_mean, covariate_sd: (C,), over observed visits; static_mean, static_sd: (K,). A covariate or static column
-            that is constant in training gets sd 1. None where training had no such table.
+        covariate_mean, covariate_sd: (C,), over observed visits; static_mean, static_sd: (K,). A covariate or static
+            column that is constant in training gets sd 1. None where training had no such table.
     """
 
     mean: Tensor
@@ -40,7 +41,7 @@ class Scaling:
 
     @staticmethod
     def fit(train: SeriesBatch, log: Sequence[str] = ()) -> Scaling:
-        """Statistics of training rows only. Time starts at the earliest training visit; its unit is the median row's span.
+        """Statistics of training rows. Time starts at the earliest visit; its unit is the median span of rows.
 
         Args:
             train: training rows.
@@ -50,11 +51,9 @@ class Scaling:
             ValueError: for an unknown name in `log`, a logarithm of a value that is not positive, a variable that is
                 constant or never observed.
         """
-        unknown = [name for name in log if name not in train.variables]
-        if isinstance(log, str) or unknown:
-            raise ValueError(
-                f"log: {log if isinstance(log, str) else unknown} given, a list of some of {list(train.variables)} wanted"
-            )
+        unknown = [log] if isinstance(log, str) else [name for name in log if name not in train.variables]
+        if unknown:
+            raise ValueError(f"log: {unknown} given, a list with some of {list(train.variables)} wanted")
         train = train.to("cpu")
         which = torch.tensor([name in log for name in train.variables])
         x = _log(train, which)
@@ -90,8 +89,8 @@ class Scaling:
         """The batch in scaled units, same dtype and device.
 
         Raises:
-            ValueError: if the variables (or the numbers of covariates or static columns) are not those of training, or a
-                value whose logarithm is wanted is not positive.
+            ValueError: if the variables (or the numbers of covariates or static columns) are not those of training, or
+                a value whose logarithm is wanted is not positive.
         """
         if batch.variables != self.variables:
             raise ValueError(
@@ -122,7 +121,7 @@ class Scaling:
         return times.double() * self.time_scale + self.time_origin
 
     def undo_values(self, values: Tensor) -> Tensor:
-        """Scaled values (..., D) in the data's units, same dtype; exact for samples, quantiles and medians, not for means of logs."""
+        """Scaled values (..., D) in the data's units, same dtype; right for samples and quantiles, not for means."""
         x = values * self.sd.to(values) + self.mean.to(values)
         return torch.where(self.log.to(values.device), x.exp(), x)
 
@@ -159,8 +158,8 @@ def _log(batch: SeriesBatch, which: Tensor) -> Tensor:
     bad = (batch.mask & which & (x <= 0)).nonzero()
     if len(bad):
         row, visit, k = bad[0].tolist()
-        name = row if batch.ids is None else repr(batch.ids[row])
         raise ValueError(
-            f"log: {batch.variables[k]!r} is {x[row, visit, k]:g} in row {name} at time {batch.times[row, visit]:g}, positive values wanted"
+            f"log: {batch.variables[k]!r} is {x[row, visit, k]:g} in {row_name(batch.ids, row)} at time "
+            f"{batch.times[row, visit]:.12g}, positive values wanted"
         )
     return torch.where(which, torch.where(batch.mask, x, 1.0).log(), x)

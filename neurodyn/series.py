@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from neurodyn.series_checks import check_content, check_names, check_shapes, row_name
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -20,12 +22,12 @@ class SeriesBatch:
     Construction checks everything and brings padding to one form. Every method returns a new batch.
 
     Args:
-        times: (B, T), kept as float64, in the data's own unit. A row's observed visits are strictly increasing. A visit is
-            observed if any variable is; unobserved visits between observed ones are legal and never go back in time.
-            Trailing unobserved visits are padding: their times (NaN too) are replaced by the row's last observed time.
+        times: (B, T), kept as float64, in the data's own unit. A visit is observed if any variable is; the times of
+            a row's observed visits are strictly increasing. Unobserved visits between them are legal and never go back in
+            time. Trailing unobserved visits are padding: the row's last observed time replaces theirs (NaN too).
         values: (B, T, D). Zeros are written wherever `mask` is False, whatever stood there (NaN too).
         mask: (B, T, D) bool, True where observed. Left out: everything is observed, and NaN is an error.
-        covariates: (B, T, C), known inputs, finite at observed visits; zeros are written at other visits where not finite.
+        covariates: (B, T, C), known inputs, finite at observed visits; zeros replace what is not finite elsewhere.
         static: (B, K), finite.
         labels: (B,), any dtype, for instance classes; never touched.
         ids: B names of rows. variables: D names, `y1`, `y2`, ... where left out.
@@ -48,7 +50,7 @@ class SeriesBatch:
             object.__setattr__(self, name, value)
 
     def _with(self, **changes: Any) -> SeriesBatch:
-        """A copy with changes, not checked again: what comes from a valid batch is valid, and a check waits for the device."""
+        """A copy with changes, not checked again: it would wait for the device in every training step."""
         new = object.__new__(SeriesBatch)
         for field in fields(self):
             object.__setattr__(new, field.name, changes.get(field.name, getattr(self, field.name)))
@@ -56,8 +58,8 @@ class SeriesBatch:
 
     def __repr__(self) -> str:
         return (
-            f"SeriesBatch({self.num_rows} rows, up to {self.num_times} visits, {int(self.mask.sum())} observed values of "
-            f"{', '.join(self.variables)}; {self.dtype}, {self.device})"
+            f"SeriesBatch({self.num_rows} rows, up to {self.num_times} visits, {int(self.mask.sum())} observed values "
+            f"of {', '.join(self.variables)}; {self.dtype}, {self.device})"
         )
 
     def __len__(self) -> int:
@@ -95,14 +97,14 @@ class SeriesBatch:
 
     @property
     def first_time(self) -> Tensor:
-        """(B,): time of the first observed visit (of the first visit, where a derived batch has a row with nothing observed)."""
+        """(B,): time of the first observed visit (of the first visit, where a derived batch has an empty row)."""
         present = self.present
         first = torch.where(present, self.times, torch.inf).amin(1)
         return torch.where(present.any(1), first, self.times[:, 0])
 
     @property
     def last_time(self) -> Tensor:
-        """(B,): time of the last observed visit (of the first visit, where a derived batch has a row with nothing observed)."""
+        """(B,): time of the last observed visit (of the first visit, where a derived batch has an empty row)."""
         present = self.present
         last = torch.where(present, self.times, -torch.inf).amax(1)
         return torch.where(present.any(1), last, self.times[:, 0])
@@ -180,7 +182,7 @@ class SeriesBatch:
         )
 
     def compact(self) -> SeriesBatch:
-        """Drop unobserved visits: each row's observed visits come first, then padding. Forecasts and losses don't change."""
+        """Drop unobserved visits: each row's observed visits come first, then padding."""
         return self._compact(self.last_time)
 
     def _compact(self, end: Tensor) -> SeriesBatch:
@@ -197,7 +199,7 @@ class SeriesBatch:
 
     @staticmethod
     def concat(batches: Sequence[SeriesBatch]) -> SeriesBatch:
-        """Rows of all batches, padded to the longest. They agree in variables and in which optional fields they have."""
+        """Rows of all batches, padded to the longest; all have the same variables and the same optional fields."""
         if not batches:
             raise ValueError("batches: none given, at least one wanted")
         first, longest = batches[0], max(batch.num_times for batch in batches)
@@ -264,7 +266,7 @@ class SeriesBatch:
         if empty:
             name = "until" if until is not None else "count"
             raise ValueError(
-                f"{name}: row {_name(self.ids, empty[0])} has nothing observed up to the cut ({len(empty)} such rows); "
+                f"{name}: {row_name(self.ids, empty[0])} has nothing observed up to the cut ({len(empty)} such rows); "
                 "leave these rows out or cut later"
             )
         return _settled(new).trim()
@@ -311,7 +313,7 @@ class SeriesBatch:
     def batches(
         self, batch_size: int, *, generator: torch.Generator | None = None, shuffle: bool = True
     ) -> Iterator[SeriesBatch]:
-        """One pass over the rows in batches (0: all rows at once), each trimmed to its longest row; the last may be smaller."""
+        """One pass over the rows, in batches trimmed to their longest row; the last may be smaller. 0: all rows at once."""
         if batch_size < 0:
             raise ValueError(f"batch_size: {batch_size} given, 0 (all rows) or more wanted")
         size, count = batch_size or self.num_rows, self.num_rows
@@ -335,10 +337,6 @@ def _maybe(function: Any, value: Tensor | None) -> Tensor | None:
     return None if value is None else function(value)
 
 
-def _name(ids: Sequence[str] | None, row: int) -> str:
-    return str(row) if ids is None else repr(ids[row])
-
-
 def _settled(batch: SeriesBatch) -> SeriesBatch:
     """Zeros at masked values, and trailing unobserved visits at the row's last observed time."""
     position = torch.arange(1, batch.num_times + 1, device=batch.device)
@@ -351,89 +349,23 @@ def _settled(batch: SeriesBatch) -> SeriesBatch:
 
 def _checked(batch: SeriesBatch) -> dict[str, Any]:
     """The fields in their final form, or ValueError."""
-    times = torch.as_tensor(batch.times).to(torch.float64)
     values = torch.as_tensor(batch.values)
     if not values.is_floating_point():
         values = values.to(torch.get_default_dtype())
-    if values.ndim != 3 or 0 in values.shape:
-        raise ValueError(f"values: shape {tuple(values.shape)} given, (rows, times, variables), none of them 0, wanted")
-    rows, visits, size = values.shape
-    mask = torch.ones_like(values, dtype=torch.bool) if batch.mask is None else torch.as_tensor(batch.mask)
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask: dtype {mask.dtype} given, torch.bool wanted")
-    tables: dict[str, Tensor | None] = {"times": times, "values": values, "mask": mask}
-    for name in ("covariates", "static", "labels"):
-        given = getattr(batch, name)
-        tables[name] = None if given is None else torch.as_tensor(given)
-        if name != "labels":
-            tables[name] = _maybe(lambda x: x.to(values.dtype), tables[name])
-    wanted = {"times": (rows, visits), "mask": (rows, visits, size), "labels": (rows,)}
-    wanted |= {"covariates": (rows, visits, -1), "static": (rows, -1)}
-    for name, table in tables.items():
-        if table is None or name == "values":
-            continue
-        shape = tuple(table.shape)
-        if len(shape) != len(wanted[name]) or any(w not in (-1, s) for s, w in zip(shape, wanted[name], strict=True)):
-            text = str(wanted[name]).replace("-1", "any")
-            raise ValueError(f"{name}: shape {shape} given, {text} wanted to go with values {tuple(values.shape)}")
-        if table.device != values.device:
-            raise ValueError(f"{name}: on {table.device}, but values are on {values.device}; one device wanted")
-    ids = _names("ids", batch.ids, rows)
-    variables = _names("variables", batch.variables, size) or tuple(f"y{k + 1}" for k in range(size))
+    tables: dict[str, Tensor | None] = {
+        "times": torch.as_tensor(batch.times).to(torch.float64),
+        "values": values,
+        "mask": torch.ones_like(values, dtype=torch.bool) if batch.mask is None else torch.as_tensor(batch.mask),
+        "covariates": None if batch.covariates is None else torch.as_tensor(batch.covariates).to(values.dtype),
+        "static": None if batch.static is None else torch.as_tensor(batch.static).to(values.dtype),
+        "labels": None if batch.labels is None else torch.as_tensor(batch.labels),
+    }
+    check_shapes(tables)
+    rows, _, size = values.shape
+    ids = check_names("ids", batch.ids, rows)
+    variables = check_names("variables", batch.variables, size) or tuple(f"y{k + 1}" for k in range(size))
     if len(set(variables)) < size:
         raise ValueError(f"variables: {variables} given, distinct names wanted")
-    bare = batch._with(**tables, ids=ids, variables=variables)
-    _check_content(bare)
-    settled = _settled(bare)
-    covariates = _maybe(lambda x: torch.where(x.isfinite(), x, 0), bare.covariates)
-    return {field.name: getattr(settled, field.name) for field in fields(settled)} | {"covariates": covariates}
-
-
-def _names(argument: str, given: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    if isinstance(given, str) or len(given) != count:
-        raise ValueError(f"{argument}: {given!r:.80} given, {count} names wanted")
-    return tuple(str(name) for name in given)
-
-
-def _check_content(batch: SeriesBatch) -> None:
-    """Times, values, covariates and static of a batch whose shapes are right."""
-    ids, times, present = batch.ids, batch.times, batch.present
-
-    def first(bad: Tensor) -> list[int]:
-        found = bad.nonzero()
-        return found[0].tolist() if len(found) else []
-
-    if where := first(~present.any(1)):
-        raise ValueError(f"mask: row {_name(ids, where[0])} has no observation, at least one in every row wanted")
-    if where := first(batch.mask & ~batch.values.isfinite()):
-        row, visit, variable = where
-        hint = "; mark missing values in mask" if bool(batch.mask.all()) else ""
-        raise ValueError(
-            f"values: row {_name(ids, row)} has {batch.values[row, visit, variable]} for {batch.variables[variable]} at visit "
-            f"{visit} where mask is True, a finite number wanted{hint}"
-        )
-    position = torch.arange(1, batch.num_times + 1, device=batch.device)
-    inside = position <= batch._used()[:, None]
-    if where := first(inside & ~times.isfinite()):
-        row, visit = where
-        raise ValueError(
-            f"times: row {_name(ids, row)} has {times[row, visit]} at visit {visit}, a finite number wanted"
-        )
-    if where := first((times[:, 1:] < times[:, :-1]) & inside[:, 1:]):
-        row, visit = where
-        pair = f"{times[row, visit]:g} and then {times[row, visit + 1]:g} (visits {visit} and {visit + 1})"
-        raise ValueError(f"times: row {_name(ids, row)} has {pair}, increasing times wanted")
-    seen = torch.where(present, times, -torch.inf).cummax(1).values
-    if where := first(present[:, 1:] & (times[:, 1:] == seen[:, :-1])):
-        row, visit = where
-        raise ValueError(f"times: row {_name(ids, row)} has {times[row, visit + 1]:g} twice, one visit per time wanted")
-    if batch.covariates is not None and (where := first((present[..., None] & ~batch.covariates.isfinite()))):
-        raise ValueError(
-            f"covariates: row {_name(ids, where[0])} is not finite at visit {where[1]}, where values are observed"
-        )
-    if batch.static is not None and (where := first(~batch.static.isfinite())):
-        raise ValueError(
-            f"static: row {_name(ids, where[0])} is not finite in column {where[1]}, finite numbers wanted"
-        )
+    check_content(tables, ids, variables)
+    tables["covariates"] = _maybe(lambda x: torch.where(x.isfinite(), x, 0), tables["covariates"])
+    return vars(_settled(batch._with(**tables, ids=ids, variables=variables)))
