@@ -23,8 +23,8 @@ class SeriesBatch:
 
     Args:
         times: (B, T), kept as float64, in the data's own unit. A visit is observed if any variable is; the times of
-            a row's observed visits are strictly increasing. Unobserved visits between them are legal and never go back in
-            time. Trailing unobserved visits are padding: the row's last observed time replaces theirs (NaN too).
+            a row's observed visits are strictly increasing. Unobserved visits between them are legal and never go back
+            in time. Trailing unobserved visits are padding: the row's last observed time replaces theirs (NaN too).
         values: (B, T, D). Zeros are written wherever `mask` is False, whatever stood there (NaN too).
         mask: (B, T, D) bool, True where observed. Left out: everything is observed, and NaN is an error.
         covariates: (B, T, C), known inputs, finite at observed visits; zeros replace what is not finite elsewhere.
@@ -131,6 +131,8 @@ class SeriesBatch:
             )
         else:
             chosen = torch.as_tensor(index, device="cpu")
+            if chosen.numel() == 0:
+                chosen = chosen.long()
             if chosen.dtype == torch.bool and chosen.shape == (count,):
                 chosen = chosen.nonzero()[:, 0]
             elif chosen.dtype == torch.bool or chosen.is_floating_point() or chosen.ndim != 1:
@@ -313,7 +315,7 @@ class SeriesBatch:
     def batches(
         self, batch_size: int, *, generator: torch.Generator | None = None, shuffle: bool = True
     ) -> Iterator[SeriesBatch]:
-        """One pass over the rows, in batches trimmed to their longest row; the last may be smaller. 0: all rows at once."""
+        """One pass over the rows, in batches trimmed to their longest row. The last may be smaller; 0: all rows at once."""
         if batch_size < 0:
             raise ValueError(f"batch_size: {batch_size} given, 0 (all rows) or more wanted")
         size, count = batch_size or self.num_rows, self.num_rows
