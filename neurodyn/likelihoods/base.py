@@ -1,14 +1,12 @@
 """Likelihoods: laws of the observed values given the latent state, each with the decoder that it reads them from.
 
 Every law factorises over variables given the latent. Masks are airtight: at an unobserved entry neither the stored
-value nor the decoder's output is read, so NaN or infinity there reaches neither the loss nor a gradient.
+value (NaN and infinity included) nor the decoder's output enters the density or its gradient.
 
 Shapes: latents (..., B, T, d) with any leading sample dimensions, values and masks (B, T, D); densities in nats.
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +27,7 @@ class Likelihood(nn.Module):
     """
 
     parameters_per_variable: int = 1
-    wanted_values: ClassVar[str] = "finite numbers"
+    wanted_values: str = "finite numbers"
 
     def __init__(
         self, decoder: str | nn.Module, num_variables: int, *, latent_size: int | None = None, hidden_size: int = 64
@@ -87,7 +85,7 @@ class Likelihood(nn.Module):
         return self._mean(self._decode(latent))
 
     def sample(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of the values (..., D) for each latent (..., d); no gradient. The generator is on latent's device."""
+        """One draw of the values (..., D) per latent (..., d), without gradient; the generator is on latent's device."""
         with torch.no_grad():
             return self._sample(self._decode(latent), generator)
 
@@ -133,7 +131,7 @@ def standard_normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def open_uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform on (0, 1), of the shape, type and device of ``like``: never 0 or 1, whose logarithms end in infinities."""
+    """Uniform on (0, 1), of the shape, type and device of ``like``: never 0 or 1, where logarithms blow up."""
     u = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator)
     edge = torch.finfo(like.dtype)
     return u.clamp(edge.tiny, 1.0 - edge.eps)

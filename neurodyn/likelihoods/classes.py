@@ -48,10 +48,7 @@ class CategoricalLikelihood(Likelihood):
         self.parameters_per_variable = num_classes
         super().__init__(decoder, num_variables, latent_size=latent_size, hidden_size=hidden_size)
         self.num_classes = num_classes
-
-    @property
-    def wanted_values(self) -> str:  # type: ignore[override]
-        return f"whole numbers from 0 to {self.num_classes - 1}"
+        self.wanted_values = f"whole numbers from 0 to {num_classes - 1}"
 
     def probabilities(self, latent: Tensor) -> Tensor:
         """(..., D, num_classes) given latents (..., d)."""

@@ -162,6 +162,18 @@ def test_causal_encoders_do_not_see_the_future_and_the_others_do(kind, shape):
         assert (a - b).abs().amax() > 1e-6
 
 
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_before_the_first_observation_a_causal_encoder_does_not_know_when_it_comes(kind):
+    mask = torch.tensor([False, False, True, True]).view(1, 4, 1)
+    values, net = torch.ones(1, 4, 1, dtype=torch.float64), encoder_of(kind, 1, covariates=False)
+    early, late = (
+        net(SeriesBatch(torch.tensor([[0.0, 1.0, first, 9.0]], dtype=torch.float64), values, mask)).features
+        for first in (2.0, 5.0)
+    )
+    assert torch.equal(early[:, :2], late[:, :2])
+    assert not torch.equal(early[:, 3], late[:, 3])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_observed_value_time_covariate_and_static_feature_is_read(kind):
     batch, net = random_batch(2, 5, 2, seed=3), encoder_of(kind, 2)
