@@ -321,7 +321,7 @@ class _Run:
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         """A generator for the model; torch's global one (forked in `fit`), for its dropout, gets the same seed."""
         seed = self._seed(purpose, step)
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
         return torch.Generator(self.device).manual_seed(seed)
