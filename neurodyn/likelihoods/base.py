@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from neurodyn.noise import RowNoise
+
 
 class Likelihood(nn.Module):
     """Base of all likelihoods: decoding, masking and checking live here, densities in the subclasses.
@@ -85,7 +87,7 @@ class Likelihood(nn.Module):
         return self._mean(self._decode(latent))
 
     def sample(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of the values (..., D) per latent (..., d), without gradient; the generator is on latent's device."""
+        """One draw of the values (..., D) per latent (..., d), without gradient; generator on its device."""
         with torch.no_grad():
             return self._sample(self._decode(latent), generator)
 
@@ -125,13 +127,20 @@ def _make_decoder(decoder: str | nn.Module, latent_size: int | None, hidden_size
     return nn.Sequential(nn.Linear(latent_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, outputs))
 
 
-def standard_normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+def standard_normal(like: Tensor, generator: torch.Generator | RowNoise | None) -> Tensor:
     """Standard normal, of the shape, type and device of ``like``."""
+    if isinstance(generator, RowNoise):
+        return generator.samples("values", like.shape[0], *like.shape[2:], dtype=like.dtype)
     return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
-def open_uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform on (0, 1), of the shape, type and device of ``like``: never 0 or 1, where logarithms blow up."""
+def open_uniform(like: Tensor, generator: torch.Generator | RowNoise | None, purpose: str = "values") -> Tensor:
+    """Uniform on (0, 1), of the shape, type and device of ``like``: never 0 or 1, where logarithms blow up.
+
+    From one `RowNoise`, different draws need different purposes.
+    """
+    if isinstance(generator, RowNoise):
+        return generator.uniform(purpose, like.shape[0], *like.shape[2:], dtype=like.dtype).transpose(0, 1)
     u = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator)
     edge = torch.finfo(like.dtype)
     return u.clamp(edge.tiny, 1.0 - edge.eps)

@@ -125,7 +125,7 @@ class StudentTLikelihood(_LocationScale):
         # Bailey (1994), "Polar generation of random variates with the t-distribution": exact for any df.
         location, df = raw[..., 0, :], self.df
         radius = (df * torch.expm1(-2.0 / df * open_uniform(location, generator).log())).sqrt()
-        return location + self.scale * radius * torch.cos(2.0 * math.pi * open_uniform(location, generator))
+        return location + self.scale * radius * torch.cos(2.0 * math.pi * open_uniform(location, generator, "angle"))
 
 
 class LaplaceLikelihood(_LocationScale):
@@ -138,5 +138,5 @@ class LaplaceLikelihood(_LocationScale):
     def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         # The difference of two independent exponential variates.
         location = raw[..., 0, :]
-        excess = open_uniform(location, generator).log() - open_uniform(location, generator).log()
+        excess = open_uniform(location, generator).log() - open_uniform(location, generator, "other").log()
         return location + self.scale * excess
