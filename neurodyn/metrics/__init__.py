@@ -1,1 +1,5 @@
+"""Metrics: functions of arrays, and of a forecast against what then happened."""
 
+from neurodyn.metrics.forecasts import Scores, evaluate, score
+
+__all__ = ["Scores", "evaluate", "score"]

@@ -1,0 +1,80 @@
+"""The look of every picture and of the report: colours that colour-blind readers can tell apart, and quiet axes.
+
+The colours are the eight of Okabe and Ito (2008). matplotlib is imported inside the functions, so that a run without
+pictures never pays for it, and figures are made without pyplot: nothing here touches a global state or a window.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f2933"
+QUIET = "#6b7280"
+GRID = "#e5e7eb"
+BLUE = "#0072B2"
+SKY = "#56B4E9"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+VERMILLION = "#D55E00"
+PURPLE = "#CC79A7"
+BLACK = "#000000"
+
+CYCLE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, INK)
+"""Colours of lines, in the order they are taken."""
+
+VERDICT = {"good": GREEN, "look": ORANGE, "bad": VERMILLION}
+
+
+def grid_of_axes(
+    rows: int, columns: int, *, width: float, height: float, sharex: Any = False, sharey: Any = False
+) -> tuple[Figure, Any]:
+    """A figure of ``width`` x ``height`` inches and its (rows, columns) array of tidy axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
+    for one in axes.flat:
+        tidy(one)
+    return figure, axes
+
+
+def tidy(axes: Axes) -> None:
+    """Two spines, a faint grid behind the data, small grey ticks."""
+    axes.set_facecolor("white")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#9ca3af")
+    axes.grid(True, color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8, color="#9ca3af", labelcolor=QUIET, length=3)
+    axes.xaxis.label.set_fontsize(9)
+    axes.yaxis.label.set_fontsize(9)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+
+
+def title(axes: Axes, text: str) -> None:
+    """A small left-aligned title."""
+    axes.set_title(text, fontsize=9.5, color=INK, loc="left")
+
+
+def legend_above(figure: Figure, handles: list[Any], labels: list[str], columns: int | None = None) -> None:
+    """One legend for all panels, above them."""
+    if handles:
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=columns or min(len(labels), 5), frameon=False, fontsize=8.5
+        )
+
+
+def png(figure: Figure, dpi: int = 144) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    # An empty Software entry: the same figure then gives the same bytes whichever matplotlib drew it.
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return buffer.getvalue()
