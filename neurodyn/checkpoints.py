@@ -85,23 +85,24 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is a pickle (refused unopened: unpickling runs the file's code), or is no safetensors
+        ValueError: the file is a pickle (refused, never unpickled: that would run the file's code), or is no safetensors
             file, or was cut short.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
-    with path.open("rb") as file:
-        start = file.read(4)
-    # 0x80 opens every pickle since protocol 2; torch.save has written a zip archive of pickles ("PK") since 1.6.
-    if start[:1] == b"\x80" or start[:2] == b"PK":
-        raise ValueError(
-            f"{path} is a pickle (as torch.save writes): refused, because reading one can run any code; "
-            "give weights in safetensors"
-        )
     try:
         return load_file(path)
     except SafetensorError as error:
+        with path.open("rb") as file:
+            start = file.read(2)
+        # 0x80 opens every pickle since protocol 2; torch.save has written a zip archive of pickles ("PK") since 1.6.
+        # Only asked of files that safetensors refused: its own first bytes are a length and may be these.
+        if start[:1] == b"\x80" or start == b"PK":
+            raise ValueError(
+                f"{path} is a pickle (as torch.save writes): refused, because reading one can run any code; "
+                "give weights in safetensors"
+            ) from None
         raise ValueError(f"{path} is not a safetensors file, or was cut short: {error}") from None
 
 

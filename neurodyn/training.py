@@ -169,7 +169,7 @@ class _Run:
                 break
             self._update()
             due = self.step == self.config.steps
-            if due or self.step % self.config.validate_every == 0:
+            if self.validation is not None and (due or self.step % self.config.validate_every == 0):
                 self._look()
                 self._validate()
             if due:
@@ -189,11 +189,11 @@ class _Run:
     def _backward(self) -> None:
         """Gradients of the step's minibatch."""
         config, step = self.config, self.step
-        index = self._rows_of(step)
-        rows = self.train if index is None else self.train.rows(index).trim().to(device=self.device)
+        trained = list(self.trained.values())
+        parts = torch.zeros(len(PARTS) + 1, device=self.device, dtype=trained[0].dtype)
+        rows = self._rows_of(step)
         self.optimizer.zero_grad()
-        parts = torch.zeros(len(PARTS) + 1, device=self.device)
-        if index is None or len(index):
+        if rows is not None:
             generator = self._generator("noise", step)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 loss: Loss = self.model.loss(rows, generator=generator)  # type: ignore[operator]
@@ -203,7 +203,7 @@ class _Run:
             objective = loss.objective(config.kl_weight_at(step))
             objective.backward()
             parts = torch.stack([objective.detach(), *(getattr(loss, name).detach().mean() for name in PARTS)])
-        parts = parallel.average_over_rows(list(self.trained.values()), parts, rows.num_rows)
+        parts = parallel.average_over_rows(trained, parts, 0 if rows is None else rows.num_rows)
         limit = config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.trained.values(), limit)
         self.pending.append(torch.cat([parts, norm.detach().to(parts).reshape(1)]))
@@ -221,15 +221,15 @@ class _Run:
                 for name, parameter in self.trained.items():
                     self.ema[name].lerp_(parameter, 1 - decay)
 
-    def _rows_of(self, step: int) -> Tensor | None:
-        """Indices of the rows in a step's minibatch on this process; None for all rows. Chunks differ by one row."""
-        everything = torch.arange(self.train.num_rows)
-        if self.chunks == 1:
-            return parallel.share_of(everything) if parallel.is_parallel() else None
+    def _rows_of(self, step: int) -> "SeriesBatch | None":
+        """A step's minibatch, or this process's share of it, if any. Chunks of an epoch differ by one row at most."""
+        if self.chunks == 1 and not parallel.is_parallel():
+            return self.train
         epoch, chunk = divmod(step, self.chunks)
         shuffle = torch.Generator().manual_seed(self._seed("order", epoch))
         order = torch.randperm(self.train.num_rows, generator=shuffle)
-        return parallel.share_of(order.tensor_split(self.chunks)[chunk])
+        index = parallel.share_of(order.tensor_split(self.chunks)[chunk])
+        return self.train.rows(index).trim().to(device=self.device) if len(index) else None
 
     def _look(self) -> None:
         """Record the steps since the last look, and stop if one of them went wrong."""
@@ -262,8 +262,6 @@ class _Run:
 
     def _validate(self) -> None:
         """Score the weights to be kept, and count how long they have not improved."""
-        if self.validation is None:
-            return
         with self._kept_weights():
             value = parallel.from_first(self._score() if parallel.rank() == 0 else 0.0, self.device)
             self._record({"step": self.step, "validation": value if math.isfinite(value) else None})
