@@ -1,0 +1,60 @@
+"""What every posterior answers: given a context, the latent at the visits and the path KL against a prior."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from neurodyn.nets.context import Context
+from neurodyn.noise import RowNoise
+from neurodyn.sde.prior import Prior
+
+
+class PosteriorPaths(NamedTuple):
+    """Samples of a posterior over paths, with their price.
+
+    Attributes:
+        z: (S, B, T, d), the latent at the context's visit times.
+        path_kl: (B,), nats per series: an unbiased estimate of KL(q || p) of the paths given their start, or an upper bound.
+        initial_kl: (B,), nats per series: KL of the start.
+    """
+
+    z: Tensor
+    path_kl: Tensor
+    initial_kl: Tensor
+
+
+class PathDetail(NamedTuple):
+    """Posterior paths seen closely, for diagnostics and pictures.
+
+    Attributes:
+        times: (B, N), within each row's first and last visit, increasing.
+        z: (S, B, N, d) samples. For a simulated posterior they are paths; otherwise one sample of each marginal,
+            with noise shared over time.
+        control: (S, B, N, m), (posterior drift - prior drift) / diffusion: half its square is the KL per unit of time.
+    """
+
+    times: Tensor
+    z: Tensor
+    control: Tensor
+
+
+class Posterior(nn.Module):
+    """A law of latent paths given data. Subclasses say how paths are drawn and priced."""
+
+    def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
+        """Latents at the visits and the KL against `prior`.
+
+        Args:
+            context: what the encoder knows of B rows, their visit times among it. Rows must be compact: observed visits
+                first, padding (which repeats the last time) after.
+            prior: the law of motion and of the start.
+            noise: row noise; the same gives the same paths.
+            num_samples: S.
+        """
+        raise NotImplementedError
+
+    def detail(self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16) -> PathDetail:
+        """Latents and control on a grid of times, for diagnostics (no gradient is needed)."""
+        raise NotImplementedError

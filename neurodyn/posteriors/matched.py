@@ -1,0 +1,243 @@
+"""SDE Matching: a posterior given by its marginals, priced without simulating a path.
+
+Bartosh, Vetrov and Naesseth (ICML 2025, arXiv 2502.02472). The marginals z(t) = F(eps; channels(t)) fix a posterior SDE with the prior's
+diffusion g and the drift
+
+    f = dF/dt + g g^T grad log q / 2 + div(g g^T) / 2,
+
+whose path KL against the prior's drift h is the integral of E_q |g^-1 (f - h)|^2 / 2. Here the channels are cubic splines in time
+with a kink allowed at each visit, since the exact smoother's drift jumps there, so rates are exact and cost no extra pass.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neurodyn.nets.context import Context
+from neurodyn.nets.mlp import mlp
+from neurodyn.nets.spline import hermite, refine_knots
+from neurodyn.noise import RowNoise
+from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
+from neurodyn.posteriors.divergence_free import skew_correction
+from neurodyn.posteriors.families import FAMILIES, DiagonalAffine, Family, FullAffine, MarginalSample
+from neurodyn.sde.base import SDE
+from neurodyn.sde.prior import Prior
+
+
+class Curve(NamedTuple):
+    """Channels as piecewise cubics: knots (B, K), values and slopes on both sides (B, K, C)."""
+
+    knots: Tensor
+    values: Tensor
+    slope_left: Tensor
+    slope_right: Tensor
+
+    def at(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Channels and their rates (B, M, C) at times (B, M)."""
+        return hermite(self.knots, self.values, self.slope_left, self.slope_right, times)
+
+
+class CurveHead(nn.Module):
+    """From features at the visits to a curve of channels: values and slopes at the visits, and at inner knots between them.
+
+    Slopes are the chord's plus a learned part in units of one interval, so that a fresh head gives straight lines.
+
+    Args:
+        context_size: C of the features. num_channels: of the curve. inner_knots: per interval between visits.
+        start: channels (C,) of a fresh head.
+        hidden_size: of the two networks.
+    """
+
+    def __init__(self, context_size: int, num_channels: int, inner_knots: int, start: Tensor, hidden_size: int = 64) -> None:
+        super().__init__()
+        self.inner, self.num_channels = inner_knots, num_channels
+        self.visit_net = mlp([context_size, hidden_size, 3 * num_channels])
+        if inner_knots:
+            self.inner_net = mlp([2 * context_size + 2, hidden_size, 2 * num_channels])
+        self.register_buffer("start", start)
+        self.start: Tensor
+        for net in (self.visit_net, *([self.inner_net] if inner_knots else [])):
+            last = net[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.normal_(last.weight, std=0.1 * last.in_features**-0.5)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, features: Tensor, times: Tensor) -> Curve:
+        """The curve of B rows, features (B, T, C) at times (B, T)."""
+        value, left, right = self.visit_net(features).chunk(3, -1)
+        value = value + self.start
+        knots, _ = refine_knots(times, self.inner)
+        if self.inner:
+            stride = self.inner + 1
+            gap = (times[:, 1:] - times[:, :-1]).to(features.dtype)
+            fraction = torch.arange(1, stride, device=times.device, dtype=features.dtype) / stride
+            rows, intervals = gap.shape
+            wide = (rows, intervals, self.inner)
+            ends = torch.cat((features[:, :-1], features[:, 1:]), -1)[:, :, None].expand(*wide, -1)
+            where = torch.stack((fraction.expand(wide), torch.log1p(gap)[..., None].expand(wide)), -1)
+            bump, bend = self.inner_net(torch.cat((ends, where), -1)).chunk(2, -1)
+            weight = fraction[:, None]
+            middle = value[:, :-1, None] * (1 - weight) + value[:, 1:, None] * weight + bump
+            value = _weave(value, middle)
+            left, right = _weave(left, bend), _weave(right, bend)
+        length = (knots[:, 1:] - knots[:, :-1]).to(features.dtype)[..., None]
+        proper = length > 0
+        length = torch.where(proper, length, torch.ones_like(length))
+        chord = torch.where(proper, (value[:, 1:] - value[:, :-1]) / length, torch.zeros_like(length))
+        slope_right = nn.functional.pad(chord + right[:, :-1] / length, (0, 0, 0, 1))
+        slope_left = nn.functional.pad(chord + left[:, 1:] / length, (0, 0, 1, 0))
+        return Curve(knots, value, slope_left, slope_right)
+
+
+def _weave(visits: Tensor, inner: Tensor) -> Tensor:
+    """Knots of visits (B, T, C) and inner knots (B, T-1, I, C) in the order of time."""
+    body = torch.cat((visits[:, :-1, None], inner), 2).flatten(1, 2)
+    return torch.cat((body, visits[:, -1:]), 1)
+
+
+class MatchedPosterior(Posterior):
+    """The simulation-free posterior of SDE Matching.
+
+    Args:
+        latent_size: d. context_size: of the encoder's features.
+        family: "diagonal", "full" or "flow" marginals.
+        inner_knots: spline knots between two visits.
+        num_times: stratified times per row and step for the path KL. In evaluation mode, twice as many midpoints.
+        correction: add the divergence-free correction (Gaussian families; a diffusion that does not depend on z).
+        scale: standard deviation of the marginals of a fresh posterior.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        context_size: int,
+        *,
+        family: str = "diagonal",
+        inner_knots: int = 1,
+        num_times: int = 16,
+        correction: bool = False,
+        hidden_size: int = 64,
+        scale: float = 0.3,
+    ) -> None:
+        if family not in FAMILIES:
+            raise ValueError(f"family: {family!r} given, one of {sorted(FAMILIES)} wanted")
+        if correction and family == "flow":
+            raise ValueError("correction: given with family 'flow', a Gaussian family ('diagonal', 'full') is wanted")
+        super().__init__()
+        self.family: Family = FAMILIES[family](latent_size)
+        self.num_times, self.correction = num_times, correction
+        self.head = CurveHead(context_size, self.family.num_channels, inner_knots, self.family.start(scale), hidden_size)
+
+    def curve(self, context: Context) -> Curve:
+        """The channels' splines, for B rows."""
+        return self.head(context.features, context.batch.times)
+
+    def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
+        """See `Posterior`. The KL is an unbiased estimate over times and eps."""
+        times, dtype = context.batch.times, context.features.dtype
+        size = self.family.size
+        curve = self.curve(context)
+        eps = noise.samples("visits", num_samples, times.shape[1], size, dtype=dtype)
+        visits = self.family.sample(*curve.at(times), eps)
+        points, span = self._points(times, noise)
+        eps = noise.samples("times", num_samples, points.shape[1], size, dtype=dtype)
+        control = self.control(curve, prior.sde, points, eps)[1]
+        path_kl = 0.5 * span * control.square().sum(-1).mean((0, 2))
+        return PosteriorPaths(visits.z, path_kl, self._initial_kl(curve, prior, visits))
+
+    def _points(self, times: Tensor, noise: RowNoise) -> tuple[Tensor, Tensor]:
+        """Times (B, M) over each row's span, and the span (B,) of the row."""
+        span = times[:, -1] - times[:, 0]
+        count = self.num_times if self.training else 2 * self.num_times
+        steps = torch.arange(count, device=times.device, dtype=times.dtype)
+        place = noise.uniform("points", count, dtype=times.dtype) if self.training else 0.5
+        return times[:, :1] + (steps + place) / count * span[:, None], span
+
+    def _initial_kl(self, curve: Curve, prior: Prior, visits: MarginalSample) -> Tensor:
+        if isinstance(self.family, DiagonalAffine | FullAffine):
+            start = curve.values[:, 0]
+            moments = self.family.moments(start, torch.zeros_like(start))
+            return prior.initial.kl_from(moments.mean, moments.root)
+        return (visits.log_prob[:, :, 0] - prior.initial.log_prob(visits.z[:, :, 0])).mean(0)
+
+    def drift(self, curve: Curve, sde: SDE, times: Tensor, eps: Tensor) -> tuple[MarginalSample, Tensor]:
+        """The posterior SDE's drift f at z = F(eps; t), without the correction: the sample and f, (S, B, M, d)."""
+        sample = self.family.sample(*curve.at(times), eps)
+        pull = 0.5 * _outer(sde, times, sample.z, sample.score) + sde.half_divergence(times, sample.z)
+        return sample, sample.velocity + pull
+
+    def control(self, curve: Curve, sde: SDE, times: Tensor, eps: Tensor) -> tuple[MarginalSample, Tensor]:
+        """The sample and g^-1 (f - h), (S, B, M, m), the correction included."""
+        sample, drift = self.drift(curve, sde, times, eps)
+        control = _whiten(sde, times, sample.z, drift - sde.drift(times, sample.z))
+        if self.correction:
+            control = control + self._rotation(curve, sde, times, sample.z)
+        return sample, control
+
+    def _rotation(self, curve: Curve, sde: SDE, times: Tensor, z: Tensor) -> Tensor:
+        """The correction h in coordinates where the diffusion is the identity, at z (S, B, M, d)."""
+        if not sde.state_independent:
+            raise ValueError("correction: the prior's diffusion depends on the state; the correction is for one that does not")
+        assert isinstance(self.family, DiagonalAffine | FullAffine)
+        moments = self.family.moments(*curve.at(times))
+        scale = sde.diffusion(times, moments.mean)
+        scale = torch.diag_embed(scale) if sde.noise_type == "diagonal" else scale
+        if scale.shape[-1] != scale.shape[-2]:
+            raise ValueError(f"correction: a diffusion of shape {tuple(scale.shape[-2:])} given, a square one wanted")
+        white_root = torch.linalg.solve(scale, moments.root)
+        covariance = white_root @ white_root.mT
+        # the best Omega is stationary for the KL, so its own gradient vanishes; any skew Omega keeps the marginals
+        with torch.no_grad():
+            inverse = torch.linalg.inv(moments.root)
+            posterior = moments.root_rate @ inverse - 0.5 * scale @ scale.mT @ inverse.mT @ inverse
+            gap = drift_jacobian(sde, times, z).mean(0) - posterior
+            omega = skew_correction(torch.linalg.solve(scale, gap @ scale), covariance)
+        centred = torch.linalg.solve(scale, (z - moments.mean)[..., None])
+        return (omega @ torch.linalg.solve(covariance, centred))[..., 0]
+
+    @torch.no_grad()
+    def detail(self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16) -> PathDetail:
+        """See `Posterior`: marginal samples with one eps per path."""
+        times = context.batch.times
+        fraction = torch.linspace(0, 1, num_times, dtype=times.dtype, device=times.device)
+        points = times[:, :1] + fraction * (times[:, -1:] - times[:, :1])
+        eps = noise.samples("detail", num_samples, 1, self.family.size, dtype=context.features.dtype)
+        sample, control = self.control(self.curve(context), prior.sde, points, eps.expand(-1, -1, num_times, -1))
+        return PathDetail(points, sample.z, control)
+
+
+def drift_jacobian(sde: SDE, times: Tensor, z: Tensor) -> Tensor:
+    """Jacobian of the drift in z, (..., d, d), by one forward-mode pass per coordinate."""
+
+    def drift(state: Tensor) -> Tensor:
+        return sde.drift(times, state)
+
+    columns = []
+    for i in range(z.shape[-1]):
+        direction = torch.zeros_like(z)
+        direction[..., i] = 1
+        columns.append(torch.func.jvp(drift, (z,), (direction,))[1])
+    return torch.stack(columns, -1)
+
+
+def _outer(sde: SDE, times: Tensor, z: Tensor, vector: Tensor) -> Tensor:
+    """g g^T vector, (..., d)."""
+    diffusion = sde.diffusion(times, z)
+    if sde.noise_type == "diagonal":
+        return diffusion.square() * vector
+    return (diffusion @ (diffusion.mT @ vector[..., None]))[..., 0]
+
+
+def _whiten(sde: SDE, times: Tensor, z: Tensor, gap: Tensor) -> Tensor:
+    """g^-1 gap, (..., d)."""
+    diffusion = sde.diffusion(times, z)
+    if sde.noise_type == "diagonal":
+        return gap / diffusion
+    if diffusion.shape[-1] != diffusion.shape[-2]:
+        raise ValueError(
+            f"prior: noise of shape {tuple(diffusion.shape[-2:])} given; a matched posterior needs noise on every latent, a square one"
+        )
+    return torch.linalg.solve(diffusion, gap[..., None])[..., 0]

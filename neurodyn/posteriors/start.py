@@ -1,0 +1,94 @@
+"""Where a forecast starts: r(z(T) | history), trained against the posterior at every visit.
+
+The posterior at the last visit of a *history* is not what training sees: there, later visits inform every latent but the
+last. A start is causal by construction, and -log r(z) at draws z of the posterior, summed over visits, is KL(q || r) but for
+a constant. It is an auxiliary loss: no gradient reaches the posterior, and the ELBO stays one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from neurodyn.nets.context import Context
+from neurodyn.nets.mlp import mlp
+from neurodyn.sde.linear_gaussian import LinearGaussian
+from neurodyn.series import SeriesBatch
+
+
+class Start(nn.Module):
+    """r(z at each visit | the row's history up to it) = N(mean, root root^T), from a causal encoder.
+
+    Args:
+        encoder: strictly causal, from a batch to a `Context`.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def laws(self, batch: SeriesBatch) -> tuple[Tensor, Tensor]:
+        """Mean (B, T, d) and lower triangular root (B, T, d, d) at every visit."""
+        raise NotImplementedError
+
+    def loss(self, batch: SeriesBatch, z: Tensor) -> Tensor:
+        """-log r(z) summed over visits, averaged over samples z (S, B, T, d), which are detached: (B,), nats per series."""
+        mean, root = self.laws(batch)
+        gap = z.detach().to(mean.dtype) - mean
+        white = torch.linalg.solve_triangular(root, gap[..., None], upper=False)[..., 0]
+        density = 0.5 * (white.square() + math.log(2 * math.pi)) + root.diagonal(dim1=-2, dim2=-1).log()
+        return (density.sum(-1) * batch.present).mean(0).sum(-1).to(batch.dtype)
+
+    def at_end(self, history: SeriesBatch) -> tuple[Tensor, Tensor]:
+        """Mean (B, d) and root (B, d, d) at each row's last observed visit; rows must be compact."""
+        mean, root = self.laws(history)
+        last = history.present.sum(1) - 1
+        rows = torch.arange(len(last), device=last.device)
+        return mean[rows, last], root[rows, last]
+
+
+class EncodedStart(Start):
+    """A network's Gaussian from the causal features, with a full covariance.
+
+    Args:
+        encoder: causal. context_size: of its features. latent_size: d.
+    """
+
+    def __init__(self, encoder: nn.Module, context_size: int, latent_size: int, hidden_size: int = 64) -> None:
+        super().__init__(encoder)
+        self.latent_size = latent_size
+        self.net = mlp([context_size, hidden_size, 2 * latent_size + latent_size**2])
+
+    def laws(self, batch: SeriesBatch) -> tuple[Tensor, Tensor]:
+        """See `Start`."""
+        context: Context = self.encoder(batch)
+        size = self.latent_size
+        mean, log_diagonal, below = self.net(context.features).split((size, size, size**2), -1)
+        root = below.unflatten(-1, (size, size)).tril(-1) + torch.diag_embed(log_diagonal.exp())
+        return mean, root
+
+
+class FilterStart(Start):
+    """The exact filter of a linear core, moved in its own units by a causal encoder; a fresh one is the exact filter.
+
+    Args:
+        encoder: causal. context_size: of its features. core: the linear-Gaussian model, here with no gradient.
+    """
+
+    def __init__(self, encoder: nn.Module, context_size: int, core: LinearGaussian, hidden_size: int = 64) -> None:
+        super().__init__(encoder)
+        self.core = core
+        self.net = mlp([context_size, hidden_size, 2 * core.law.state_size], zero_last=True)
+
+    def laws(self, batch: SeriesBatch) -> tuple[Tensor, Tensor]:
+        """See `Start`."""
+        with torch.no_grad():
+            filtered = self.core.filter(batch)
+            eye = torch.eye(filtered.mean.shape[-1], dtype=filtered.mean.dtype, device=filtered.mean.device)
+            root = torch.linalg.cholesky(filtered.covariance + 1e-10 * eye)
+        context: Context = self.encoder(batch)
+        shift, log_scale = self.net(context.features).to(root.dtype).chunk(2, -1)
+        mean = filtered.mean + (root @ shift[..., None])[..., 0]
+        return mean, root * torch.exp(torch.tanh(log_scale))[..., None, :]

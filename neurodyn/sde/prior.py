@@ -1,0 +1,45 @@
+"""A prior over paths: a law of motion and the law that a series starts from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from neurodyn.sde.base import SDE
+from neurodyn.sde.initial import GaussianInitial
+from neurodyn.sde.linear_gaussian import LinearGaussian
+
+
+class CoreInitial(nn.Module):
+    """The start of a linear-Gaussian core, N(m0, P0), as the start of a prior that contains the core."""
+
+    def __init__(self, core: LinearGaussian) -> None:
+        super().__init__()
+        self.core = core
+        self.size = core.law.state_size
+
+    def sample(self, shape: tuple[int, ...] = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws, (*shape, d), in float64."""
+        mean, covariance = self.core.initial()
+        noise = torch.randn(*shape, self.size, generator=generator, dtype=mean.dtype, device=mean.device)
+        return mean + noise @ torch.linalg.cholesky(covariance).mT
+
+
+class Prior(nn.Module):
+    """p(path): z(t0) ~ `initial` at a row's first observed time, then dz = drift dt + diffusion dW by `sde` (Ito).
+
+    Raises ValueError if the two have different sizes or the law is not an Ito one.
+    """
+
+    def __init__(self, sde: SDE, initial: GaussianInitial | CoreInitial) -> None:
+        if sde.state_size != initial.size:
+            raise ValueError(f"initial: {initial.size} latents given, {sde.state_size} wanted, those of sde")
+        if sde.sde_type != "ito":
+            raise ValueError(f"sde: a {sde.sde_type} law given, an ito law wanted (the path KL is written for it)")
+        super().__init__()
+        self.sde, self.initial = sde, initial
+
+    @property
+    def state_size(self) -> int:
+        """d, the number of latents."""
+        return self.sde.state_size
