@@ -29,7 +29,7 @@ class GaussianInitial(nn.Module):
         if not scale > 0:
             raise ValueError(f"scale: got {scale}, want a positive standard deviation")
         super().__init__()
-        self.size = size
+        self.state_size = size
         self.covariance = covariance
         self.mean = nn.Parameter(torch.zeros(size))
         self.log_scale = nn.Parameter(torch.full((size,), math.log(scale)))
@@ -41,18 +41,18 @@ class GaussianInitial(nn.Module):
         scale = self.log_scale.exp()
         if self.mixing is None:
             return torch.diag(scale)
-        eye = torch.eye(self.size, dtype=scale.dtype, device=scale.device)
+        eye = torch.eye(self.state_size, dtype=scale.dtype, device=scale.device)
         return scale[:, None] * (eye + self.mixing.tril(-1))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density in nats of z (..., d): (...)."""
         white = self._whiten((z - self.mean).unsqueeze(-1)).squeeze(-1)
-        return -0.5 * white.square().sum(-1) - self.log_scale.sum() - 0.5 * self.size * math.log(2 * math.pi)
+        return -0.5 * white.square().sum(-1) - self.log_scale.sum() - 0.5 * self.state_size * math.log(2 * math.pi)
 
     def sample(self, shape: tuple[int, ...] = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Reparametrised draws, (*shape, d)."""
         mean = self.mean
-        noise = torch.randn(*shape, self.size, generator=generator, dtype=mean.dtype, device=mean.device)
+        noise = torch.randn(*shape, self.state_size, generator=generator, dtype=mean.dtype, device=mean.device)
         if self.mixing is None:
             return mean + self.log_scale.exp() * noise
         return mean + noise @ self.scale_tril().mT
@@ -78,7 +78,7 @@ class GaussianInitial(nn.Module):
                 f"or a Cholesky factor {wanted}"
             )
         both = self._whiten(torch.cat((factor, (mean - self.mean).unsqueeze(-1)), -1))
-        return 0.5 * (both.square().sum((-2, -1)) - self.size) + self.log_scale.sum() - log_det
+        return 0.5 * (both.square().sum((-2, -1)) - self.state_size) + self.log_scale.sum() - log_det
 
     def _whiten(self, columns: Tensor) -> Tensor:
         """scale_tril^-1 columns, for columns (..., d, k)."""
