@@ -85,7 +85,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is a pickle (refused, never unpickled: that would run the file's code), or is no safetensors
+        ValueError: the file is a pickle (never unpickled: that would run its code), or is no safetensors
             file, or was cut short.
     """
     path = Path(path)
