@@ -1,0 +1,125 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from neurodyn import __version__
+from neurodyn.cli import main
+from neurodyn.training import DivergedError
+
+
+@dataclass
+class Config:
+    """Forecast."""
+
+    dataset: str = "pbcseq"
+    steps: int = 5
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """A stand-in for the recipe; its `run` is set by each test."""
+    module = types.ModuleType("neurodyn.recipes.forecast")
+    module.Config, module.run = Config, None
+    monkeypatch.setitem(sys.modules, "neurodyn.recipes.forecast", module)
+    return module
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"neurodyn {__version__}\n"
+
+
+def test_help_goes_to_stdout_and_a_bare_command_is_an_error(capsys):
+    assert main(["--help"]) == 0
+    assert "neurodyn COMMAND" in capsys.readouterr().out
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "neurodyn COMMAND" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["forcast"], "neurodyn: no command 'forcast': did you mean forecast?\n"),
+        (["zzz"], "neurodyn: no command 'zzz': there are forecast, datasets\n"),
+        (["datasets", "lst"], "neurodyn: no datasets command 'lst': did you mean list?\n"),
+        (["datasets"], "neurodyn: no datasets command '': there are list, info\n"),
+        (["datasets", "info", "pbcsec"], "neurodyn: no data set 'pbcsec': did you mean pbcseq?\n"),
+    ],
+)
+def test_a_wrong_word_gets_the_nearest_right_one(capsys, words, message):
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", message)
+
+
+def test_options_reach_the_recipe(recipe):
+    seen = []
+    recipe.run = seen.append
+    assert main(["forecast", "--dataset", "mocap35", "--steps", "7"]) == 0
+    assert seen == [Config("mocap35", 7)]
+
+
+def test_an_unknown_option_exits_with_2(recipe, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["forecast", "--stepz", "7"])
+    assert caught.value.code == 2 and "--stepz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("times: 3 rows\nunsorted"), FileNotFoundError("no file x.csv"), DivergedError("training diverged")],
+)
+def test_bad_input_is_one_line_and_exit_code_2(recipe, capsys, error):
+    def run(config):
+        raise error
+
+    recipe.run = run
+    assert main(["forecast"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"neurodyn: {' '.join(str(error).split())}\n" and captured.out == ""
+
+
+def test_ctrl_c_is_130(recipe, capsys):
+    def run(config):
+        raise KeyboardInterrupt
+
+    recipe.run = run
+    assert main(["forecast"]) == 130
+    assert capsys.readouterr().err == "neurodyn: interrupted\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), TypeError("a defect")])
+def test_a_defect_is_traced(recipe, error):
+    def run(config):
+        raise error
+
+    recipe.run = run
+    with pytest.raises(type(error), match="a defect"):
+        main(["forecast"])
+
+
+def test_datasets_are_listed_and_described(capsys):
+    assert main(["datasets", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines]
+    folder = Path(__file__).parent.parent / "datasets"
+    assert names == sorted(p.stem for p in folder.glob("[a-z]*.py") if "\ndef load(" in p.read_text(encoding="utf-8"))
+    assert "pbcseq" in names and all(len(line.split()) > 4 for line in lines)
+    assert main(["datasets", "info", "pbcseq"]) == 0
+    shown = capsys.readouterr().out
+    assert "Licence: LGPL" in shown and "neurodyn.datasets.pbcseq.load(" in shown
+
+
+def test_the_installed_command_answers_without_loading_torch():
+    code = "import sys, neurodyn.cli; neurodyn.cli.main(['datasets', 'list']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "pbcseq" in done.stdout, done.stderr
+    done = subprocess.run([sys.executable, "-m", "neurodyn.cli", "nothing"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "neurodyn: no command 'nothing': there are forecast, datasets\n")
