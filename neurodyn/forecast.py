@@ -55,7 +55,7 @@ def check_forecast_times(history: SeriesBatch, times: Tensor) -> Tensor:
     return given
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Forecast:
     """Sample paths of D variables at H future times of B rows.
 
@@ -115,6 +115,12 @@ class Forecast:
             share = int(broken.sum()) / broken.numel()
             row = self.ids[int(broken.any(0).flatten(1).any(1).nonzero()[0])]
             raise ValueError(f"samples: {share:.2g} of them are not finite (row {row!r} first): the rollout diverged")
+
+    def __repr__(self) -> str:
+        return (
+            f"Forecast({self.num_samples} samples of {', '.join(self.variables)} at up to {self.horizon} times of "
+            f"{self.num_rows} rows; {self.samples.dtype}, {self.samples.device})"
+        )
 
     @staticmethod
     def of(history: SeriesBatch, times: Tensor, samples: Tensor) -> Forecast:
