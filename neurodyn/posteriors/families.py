@@ -60,6 +60,11 @@ class DiagonalAffine:
         log_prob = -(0.5 * (eps.square() + _LOG_2PI) + log_sd).sum(-1)
         return MarginalSample(mean + spread, mean_rate + spread * log_sd_rate, -eps * (-log_sd).exp(), log_prob)
 
+    def inverse(self, channels: Tensor, z: Tensor) -> Tensor:
+        """eps with F(eps) = z."""
+        mean, log_sd = channels.split(self.size, -1)
+        return (z - mean) * (-log_sd).exp()
+
 
 class FullAffine:
     """z = mu + L eps, L lower triangular with a positive diagonal; channels (mu, log diag L, rows of L below the diagonal)."""
@@ -94,6 +99,11 @@ class FullAffine:
         score = -_solve_transposed(root, eps)
         log_prob = -(0.5 * (eps.square() + _LOG_2PI) + root.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
         return MarginalSample(mean + _apply(root, eps), mean_rate + _apply(root_rate, eps), score, log_prob)
+
+    def inverse(self, channels: Tensor, z: Tensor) -> Tensor:
+        """eps with F(eps) = z."""
+        mean, root, _, _ = self.moments(channels, torch.zeros_like(channels))
+        return torch.linalg.solve_triangular(root, (z - mean)[..., None], upper=False)[..., 0]
 
 
 class SinhFlow:
@@ -131,6 +141,12 @@ class SinhFlow:
         log_prob = -(0.5 * (eps.square() + _LOG_2PI) + log_root + log_slope).sum(-1)
         velocity = mean_rate + _apply(root_rate, bent) + _apply(root, bent_rate)
         return MarginalSample(mean + _apply(root, bent), velocity, score, log_prob)
+
+    def inverse(self, channels: Tensor, z: Tensor) -> Tensor:
+        """eps with F(eps) = z."""
+        affine, shift, log_tail = channels.split((self.affine.num_channels, self.size, self.size), -1)
+        bent = self.affine.inverse(affine, z)
+        return ((torch.asinh(bent) - shift) * (-log_tail).exp()).sinh()
 
 
 Family = DiagonalAffine | FullAffine | SinhFlow

@@ -23,7 +23,7 @@ from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
 from neurodyn.posteriors.divergence_free import skew_correction
 from neurodyn.posteriors.families import FAMILIES, DiagonalAffine, Family, FullAffine, MarginalSample
-from neurodyn.sde.base import SDE
+from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.prior import Prior
 
 
@@ -169,6 +169,13 @@ class MatchedPosterior(Posterior):
         pull = 0.5 * _outer(sde, times, sample.z, sample.score) + sde.half_divergence(times, sample.z)
         return sample, sample.velocity + pull
 
+    def law(self, context: Context, sde: SDE) -> SDE:
+        """The posterior over paths as an SDE of its own, for B rows: z is (..., B, d), t a number or (B,).
+
+        Simulated from its first marginal it has, at every time, the marginals of the curve.
+        """
+        return _MatchedLaw(self, self.curve(context), sde)
+
     def control(self, curve: Curve, sde: SDE, times: Tensor, eps: Tensor) -> tuple[MarginalSample, Tensor]:
         """The sample and g^-1 (f - h), (S, B, M, m), the correction included."""
         sample, drift = self.drift(curve, sde, times, eps)
@@ -209,6 +216,28 @@ class MatchedPosterior(Posterior):
         return PathDetail(points, sample.z, control)
 
 
+class _MatchedLaw(SDE):
+    def __init__(self, posterior: MatchedPosterior, curve: Curve, prior: SDE) -> None:
+        super().__init__()
+        self.posterior, self.curve, self.prior = posterior, curve, prior
+        self.noise_type, self.sde_type = prior.noise_type, prior.sde_type
+        self.state_size, self.noise_size = prior.state_size, prior.noise_size
+        self.coordinatewise, self.state_independent = prior.coordinatewise, prior.state_independent
+
+    def drift(self, t: Time, z: Tensor) -> Tensor:
+        rows = len(self.curve.knots)
+        times = torch.as_tensor(t, dtype=self.curve.knots.dtype, device=z.device).expand(rows)[:, None]
+        state = z.reshape(-1, rows, 1, z.shape[-1])
+        eps = self.posterior.family.inverse(self.curve.at(times)[0], state)
+        drift = self.posterior.drift(self.curve, self.prior, times, eps)[1]
+        if self.posterior.correction:
+            drift = drift + _diffuse(self.prior, times, state, self.posterior._rotation(self.curve, self.prior, times, state))
+        return drift.reshape(z.shape)
+
+    def diffusion(self, t: Time, z: Tensor) -> Tensor:
+        return self.prior.diffusion(t, z)
+
+
 def drift_jacobian(sde: SDE, times: Tensor, z: Tensor) -> Tensor:
     """Jacobian of the drift in z, (..., d, d), by one forward-mode pass per coordinate."""
 
@@ -229,6 +258,12 @@ def _outer(sde: SDE, times: Tensor, z: Tensor, vector: Tensor) -> Tensor:
     if sde.noise_type == "diagonal":
         return diffusion.square() * vector
     return (diffusion @ (diffusion.mT @ vector[..., None]))[..., 0]
+
+
+def _diffuse(sde: SDE, times: Tensor, z: Tensor, control: Tensor) -> Tensor:
+    """g control, (..., d)."""
+    diffusion = sde.diffusion(times, z)
+    return diffusion * control if sde.noise_type == "diagonal" else (diffusion @ control[..., None])[..., 0]
 
 
 def _whiten(sde: SDE, times: Tensor, z: Tensor, gap: Tensor) -> Tensor:

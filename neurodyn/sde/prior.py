@@ -16,12 +16,12 @@ class CoreInitial(nn.Module):
     def __init__(self, core: LinearGaussian) -> None:
         super().__init__()
         self.core = core
-        self.size = core.law.state_size
+        self.state_size = core.law.state_size
 
     def sample(self, shape: tuple[int, ...] = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Draws, (*shape, d), in float64."""
         mean, covariance = self.core.initial()
-        noise = torch.randn(*shape, self.size, generator=generator, dtype=mean.dtype, device=mean.device)
+        noise = torch.randn(*shape, self.state_size, generator=generator, dtype=mean.dtype, device=mean.device)
         return mean + noise @ torch.linalg.cholesky(covariance).mT
 
 
@@ -32,8 +32,8 @@ class Prior(nn.Module):
     """
 
     def __init__(self, sde: SDE, initial: GaussianInitial | CoreInitial) -> None:
-        if sde.state_size != initial.size:
-            raise ValueError(f"initial: {initial.size} latents given, {sde.state_size} wanted, those of sde")
+        if sde.state_size != initial.state_size:
+            raise ValueError(f"initial: {initial.state_size} latents given, {sde.state_size} wanted, those of sde")
         if sde.sde_type != "ito":
             raise ValueError(f"sde: a {sde.sde_type} law given, an ito law wanted (the path KL is written for it)")
         super().__init__()
