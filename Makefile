@@ -18,21 +18,24 @@ demo: $(VENV)/core
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS)
 
-# One table: make benchmark NAME=pbcseq. All of them without a name.
+# One set of tables, make benchmark NAME=pbcseq; all of them, which takes hours, without a name.
+BENCHMARKS = $(filter-out render,$(notdir $(basename $(shell grep -l __main__ benchmarks/*.py))))
 benchmark: $(VENV)/core
-	$(BIN)/python -m benchmarks.$(or $(NAME),all)
+	set -e; for name in $(or $(NAME),$(BENCHMARKS)); do $(BIN)/python -m benchmarks.$$name; done
 
-# Render the tables of the docs from benchmarks/results.
+# Put the tables of benchmarks/results into the documents.
 docs: $(VENV)/core
-	@if [ -f benchmarks/render.py ]; then $(BIN)/python -m benchmarks.render; else echo "no benchmarks/render.py: nothing to render"; fi
+	$(BIN)/python -m benchmarks.render
 
+# Style, types, and documents whose tables are those of benchmarks/results.
 # mypy names a module after the folder that it lies in, so it gets the package in the shape in which it installs.
 TYPED := build/types
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@rm -rf $(TYPED) && mkdir -p $(TYPED)/neurodyn && ln -s $(CURDIR)/neurodyn/* $(CURDIR)/datasets $(CURDIR)/recipes $(TYPED)/neurodyn/
-	cd $(TYPED) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p neurodyn
+	@rm -rf $(TYPED) && mkdir -p $(TYPED)/neurodyn && ln -s "$(CURDIR)"/neurodyn/* "$(CURDIR)/datasets" "$(CURDIR)/recipes" $(TYPED)/neurodyn/
+	cd $(TYPED) && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" -p neurodyn
+	$(BIN)/python -m benchmarks.render --check
 
 format: $(VENV)/dev
 	$(BIN)/ruff format .
