@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -90,34 +91,11 @@ class SDE(nn.Module):
 
     def coordinate_slope(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinate-wise diagonal noise only: the diffusion and dg_i/dz_i, both (..., d)."""
-        again = torch.is_grad_enabled()
-        with torch.enable_grad():
-            # The sum mixes nothing, for entry i depends on z_i alone. Forward mode would cost three times as much.
-            state = z if z.requires_grad and again else z.detach().requires_grad_()
-            value = self.diffusion(t, state)
-            if not value.requires_grad:
-                return value, torch.zeros_like(z)
-            (slope,) = torch.autograd.grad(value.sum(), state, create_graph=again, allow_unused=True)
-        slope = torch.zeros_like(z) if slope is None else slope
-        return (value, slope) if again else (value.detach(), slope)
+        return entrywise_slope(lambda state: self.diffusion(t, state), z)
 
     def diffusion_slope(self, t: Time, z: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """The diffusion and its derivative along `direction` (..., d), both in the shape of the diffusion."""
-        again = torch.is_grad_enabled()
-        with torch.enable_grad():
-            state = z if z.requires_grad and again else z.detach().requires_grad_()
-            value = self.diffusion(t, state)
-            if not value.requires_grad:
-                return value, torch.zeros_like(value)
-            # Differentiating a vector-Jacobian product by its vector gives the Jacobian-vector product: reverse mode
-            # twice, which every operation supports.
-            weight = torch.zeros_like(value, requires_grad=True)
-            (pulled,) = torch.autograd.grad(value, state, weight, create_graph=True, allow_unused=True)
-            slope = None
-            if pulled is not None and pulled.requires_grad:
-                (slope,) = torch.autograd.grad(pulled, weight, direction, create_graph=again, allow_unused=True)
-        slope = torch.zeros_like(value) if slope is None else slope
-        return (value, slope) if again else (value.detach(), slope)
+        return directional_slope(lambda state: self.diffusion(t, state), z, direction)
 
     def ito_correction(self, t: Time, z: Tensor) -> Tensor:
         """Stratonovich drift + this = Ito drift of the same process: 1/2 sum_jk g_jk dg_ik/dz_j, (..., d).
@@ -133,6 +111,48 @@ class SDE(nn.Module):
         copies = z.expand(columns.shape[0], *z.shape)
         slope = self.diffusion_slope(t, copies, columns)[1]
         return 0.5 * torch.einsum("k...ik->...i", slope)
+
+
+def entrywise_slope(function: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and slope of a function whose every entry depends on the same entry of z alone, both in the shape of z.
+
+    One backward pass, differentiable again where gradients are on. Forward mode would cost three times as much.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        state = z if z.requires_grad and again else z.detach().requires_grad_()
+        value = function(state)
+        if not value.requires_grad:
+            return value, torch.zeros_like(value)
+        # The sum mixes nothing: entry i of the gradient comes from entry i of the value only.
+        (slope,) = torch.autograd.grad(value.sum(), state, create_graph=again, allow_unused=True)
+    slope = torch.zeros_like(value) if slope is None else slope
+    return (value, slope) if again else (value.detach(), slope)
+
+
+def directional_slope(
+    function: Callable[[Tensor], Tensor], z: Tensor, direction: Tensor | Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Value and derivative along `direction` of any function of z, both in the shape of the value.
+
+    The direction is in the shape of z, or a function that makes it from the value. Two backward passes, which every
+    operation supports: a vector-Jacobian product differentiated by its vector is a Jacobian-vector product.
+    Differentiable again where gradients are on.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        state = z if z.requires_grad and again else z.detach().requires_grad_()
+        value = function(state)
+        if not value.requires_grad:
+            return value, torch.zeros_like(value)
+        along = direction(value) if callable(direction) else direction
+        weight = torch.zeros_like(value, requires_grad=True)
+        (pulled,) = torch.autograd.grad(value, state, weight, create_graph=True, allow_unused=True)
+        slope = None
+        if pulled is not None and pulled.requires_grad:
+            (slope,) = torch.autograd.grad(pulled, weight, along, create_graph=again, allow_unused=True)
+    slope = torch.zeros_like(value) if slope is None else slope
+    return (value, slope) if again else (value.detach(), slope)
 
 
 def time_column(t: Time, z: Tensor) -> Tensor:

@@ -1,0 +1,103 @@
+"""The steps that a fixed-step solve takes, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Gaps within this fraction of a whole number of steps count as whole, so that 0.3 / 0.1 gives 3 steps.
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Steps that carry every row from each of its visits to the next.
+
+    Rows share the number of steps, N, and the places of the visits, but not the times. Where a row needs fewer steps
+    than another one it stands still: a step of length zero. So a row's own steps depend on its own times only, and a
+    solution does not change with the batch that the row is in.
+
+    Attributes:
+        times: (..., N + 1) float64, where each step starts, and the end of the last. (N + 1,) if all rows share them.
+        steps: (..., N) float64, length of each step; 0 where the row stands still.
+        index: T ints, place of each visit: ``times[..., index[i]]`` equals ``ts[..., i]`` exactly.
+        idle: whether any row stands still in any step.
+    """
+
+    times: Tensor
+    steps: Tensor
+    index: tuple[int, ...]
+    idle: bool
+
+    @property
+    def num_steps(self) -> int:
+        """N."""
+        return self.steps.shape[-1]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all rows have the same times."""
+        return self.times.ndim == 1
+
+    @property
+    def rows(self) -> torch.Size:
+        """Leading shape of the times; empty if shared."""
+        return self.times.shape[:-1]
+
+    @property
+    def intervals(self) -> list[int]:
+        """For each of the N steps, which gap between visits it lies in: 0 for the first."""
+        bounds = zip(self.index[:-1], self.index[1:], strict=True)
+        return [i for i, (start, end) in enumerate(bounds) for _ in range(end - start)]
+
+    def refined(self, factor: int) -> Grid:
+        """The same grid with every step cut into `factor` equal ones."""
+        if factor < 1:
+            raise ValueError(f"factor: got {factor}, want 1 or more")
+        steps = (self.steps / factor).repeat_interleave(factor, -1)
+        part = torch.arange(factor, dtype=torch.float64, device=steps.device).repeat(self.num_steps)
+        start = self.times[..., :-1].repeat_interleave(factor, -1) + part * steps
+        times = torch.cat((start, self.times[..., -1:]), -1)
+        return Grid(times, steps, tuple(factor * place for place in self.index), self.idle)
+
+
+def step_grid(ts: Tensor | Sequence[float], dt: float) -> Grid:
+    """Cut the gaps between visits into the fewest equal steps of at most `dt`.
+
+    Args:
+        ts: visit times, (T,) shared by all rows and strictly increasing, or (..., T) per row and not decreasing
+            (padding repeats a row's last time).
+        dt: longest step, in units of time.
+
+    Raises:
+        ValueError: times that are not sorted or not finite, or a `dt` that is not positive.
+    """
+    times = torch.as_tensor(ts).detach().to(torch.float64)
+    if times.ndim < 1 or times.shape[-1] < 1:
+        raise ValueError(f"ts: got shape {tuple(times.shape)}, want (T,) or (..., T) with T >= 1")
+    if not 0 < dt < float("inf"):
+        raise ValueError(f"dt: got {dt}, want a positive step")
+    if not bool(torch.isfinite(times).all()):
+        raise ValueError("ts: got NaN or infinite times, want finite ones")
+    gaps = times.diff(dim=-1)
+    if times.ndim == 1 and bool((gaps <= 0).any()):
+        raise ValueError("ts: got shared times that are not strictly increasing, want them sorted without repeats")
+    if bool((gaps < 0).any()):
+        raise ValueError("ts: got a row whose times decrease, want every row sorted")
+
+    counts = torch.ceil(gaps / dt - _SLACK).clamp_min(1.0) * (gaps > 0)
+    shared_counts = counts.reshape(-1, gaps.shape[-1]).amax(0) if counts.numel() else counts.new_zeros(gaps.shape[-1])
+    most = [int(count) for count in shared_counts.tolist()]
+    where = [(i, j) for i, count in enumerate(most) for j in range(count)]
+    gap, part = torch.tensor(where, dtype=torch.int64, device=times.device).reshape(-1, 2).unbind(-1)
+    count = counts[..., gap]
+    moving = part < count
+    steps = torch.where(moving, gaps[..., gap] / count.clamp_min(1.0), 0.0)
+    start = torch.where(moving, times[..., gap] + part * steps, times[..., gap + 1])
+    index = [0]
+    for taken in most:
+        index.append(index[-1] + taken)
+    return Grid(torch.cat((start, times[..., -1:]), -1), steps, tuple(index), not bool(moving.all()))

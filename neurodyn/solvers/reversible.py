@@ -1,0 +1,206 @@
+"""Gradients through reversible Heun at constant memory: the steps are run backwards instead of being kept.
+
+Solving the step of `ReversibleHeun` for what it started from,
+
+    p = 2 z' - p' - f(p') dt - g(p') dW
+    z = z' - 1/2 (f(p) + f(p')) dt - 1/2 (g(p) + g(p')) dW,
+
+gives every state of the forward pass back up to rounding, so the gradients are those of backprop through the same
+steps. The states at the visits are kept (they are the output), and each gap is run backwards from its own end: rounding
+errors do not pile up over gaps. Source: Kidger, Foster, Li and Lyons (2021), arXiv 2105.13493, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from neurodyn.solvers.brownian import BLOCK, Brownian
+from neurodyn.solvers.loop import Cost, noise_blocks, run_steps, step_length
+from neurodyn.solvers.schemes import Left, ReversibleHeun
+
+
+def solve_reversible(
+    scheme: ReversibleHeun, cost: Cost | None, z0: Tensor, noise: Tensor | Brownian, params: Sequence[Tensor]
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """States at the visits by their place in the grid, and costs by gap, with gradients to z0 and `params`.
+
+    Raises:
+        ValueError: noise that requires gradients, which this way does not have; a tensor that drift, diffusion or cost
+            use and that requires gradients, but is not among `params`: it would silently get none.
+    """
+    if isinstance(noise, Tensor) and noise.requires_grad:
+        raise ValueError("noise: requires gradients, which gradient='reversible' does not give; use 'backprop'")
+    if not scheme.grid.num_steps:
+        return {}, {}
+    wanted = [parameter for parameter in params if parameter.requires_grad]
+    if torch.is_grad_enabled():
+        _check_params(scheme, cost, z0, wanted)
+    places = [place for place in dict.fromkeys(scheme.grid.index) if place > 0]
+    gaps = list(dict.fromkeys(scheme.gap_of)) if cost is not None else []
+    out = _Solve.apply(scheme, cost, noise, places, gaps, z0, *wanted)
+    return dict(zip(places, out[: len(places)], strict=True)), dict(zip(gaps, out[len(places) :], strict=True))
+
+
+def _check_params(scheme: ReversibleHeun, cost: Cost | None, z0: Tensor, params: list[Tensor]) -> None:
+    """Follow the graph of one evaluation back to its leaves; each must be known."""
+    point = z0.detach()
+    f, g = scheme.evaluate(0, point)
+    values = [f, g] if cost is None else [f, g, cost(0, scheme.times[0], Left(point, f, g))]
+    known = {parameter.grad_fn for parameter in params}
+    leaves = {id(parameter) for parameter in params}
+    nodes = [value.grad_fn for value in values]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in leaves:
+            raise ValueError(f"params: lacks a tensor of shape {tuple(leaf.shape)} that needs gradients and is used")
+        nodes += [parent for parent, _ in node.next_functions]
+
+
+class _Solve(torch.autograd.Function):
+    """Forward: the plain loop. Backward: the loop run backwards, one evaluation and one small backward per step."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scheme: ReversibleHeun,
+        cost: Cost | None,
+        noise: Tensor | Brownian,
+        places: list[int],
+        gaps: list[int],
+        z0: Tensor,
+        *params: Tensor,
+    ) -> Any:
+        state = scheme.start(z0)
+        seen: dict[int, Tensor] = {}
+        companions: list[Tensor] = []
+        costs: dict[int, Tensor] = {}
+        bounds = set(places)
+        for first, block in noise_blocks(noise):
+            start = first
+            # Cut at the visits as well, to keep the companion state there.
+            for stop in sorted({p for p in bounds if first < p < first + len(block)} | {first + len(block)}):
+                part = block[start - first : stop - first]
+                state, some_seen, some_costs = run_steps(scheme, cost, start, stop, part, state)
+                seen.update(some_seen)
+                for gap, paid in some_costs.items():
+                    costs[gap] = paid if gap not in costs else costs[gap] + paid
+                if stop in bounds:
+                    companions.append(state[1])
+                start = stop
+        outputs = [seen[place] for place in places]
+        ctx.scheme, ctx.cost, ctx.noise, ctx.places, ctx.gaps = scheme, cost, noise, places, gaps
+        ctx.save_for_backward(z0, *outputs, *companions, *params)
+        return (*outputs, *(costs[gap] for gap in gaps))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        count = len(ctx.places)
+        z0, *saved = ctx.saved_tensors
+        outputs = dict(zip(ctx.places, saved[:count], strict=True))
+        companions = dict(zip(ctx.places, saved[count : 2 * count], strict=True))
+        params = saved[2 * count :]
+        pulled = dict(zip(ctx.places, grads[:count], strict=True))
+        rates = dict(zip(ctx.gaps, grads[count:], strict=True))
+        grad_z0, grad_params = _Backward(ctx.scheme, ctx.cost, ctx.noise, params, rates).run(
+            z0, outputs, companions, pulled
+        )
+        return (None, None, None, None, None, grad_z0, *grad_params)
+
+
+class _Backward:
+    """One backward pass. Gradients of the loss by z, p, f(p), g(p) at a step are called a_z, a_p, a_f, a_g."""
+
+    def __init__(
+        self,
+        scheme: ReversibleHeun,
+        cost: Cost | None,
+        noise: Tensor | Brownian,
+        params: list[Tensor],
+        rates: dict[int, Tensor],
+    ) -> None:
+        self.scheme, self.cost, self.noise, self.rates = scheme, cost, noise, rates
+        self.params = params
+        self.grad_params = [torch.zeros_like(parameter) for parameter in params]
+        self.block: tuple[int, list[Tensor]] = (-1, [])
+
+    def increment(self, k: int) -> Tensor:
+        """dW of step k; the blocks are drawn again from the last to the first."""
+        if isinstance(self.noise, Tensor):
+            return self.noise[k]
+        number = k // BLOCK
+        if self.block[0] != number:
+            self.block = (number, list(self.noise.block(number).unbind(0)))
+        return self.block[1][k - number * BLOCK]
+
+    def evaluate(self, k: int, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """p as a leaf, f, g with their graph, and the cost of step k weighted by the gradients it gets."""
+        with torch.enable_grad():
+            leaf = p.detach().requires_grad_()
+            f, g = self.scheme.evaluate(k, leaf)
+            paid = None
+            if self.cost is not None and k < self.scheme.grid.num_steps:
+                rate = self.cost(k, self.scheme.times[k], Left(leaf, f, g)) * step_length(self.scheme, k)
+                paid = (rate * self.rates[self.scheme.gap_of[k]]).sum()
+        return leaf, f, g, paid
+
+    def pull(self, evaluated: tuple, a_f: Tensor, a_g: Tensor) -> Tensor:
+        """Gradient by p of f(p), g(p) and the cost; those of the parameters are added up."""
+        leaf, f, g, paid = evaluated
+        # A diffusion that every row shares may come without the rows' axes.
+        pairs = [(f, a_f.sum_to_size(f.shape)), (g, a_g.sum_to_size(g.shape))]
+        if paid is not None:
+            pairs.append((paid, torch.ones_like(paid)))
+        pairs = [(value, grad) for value, grad in pairs if value.requires_grad]
+        if not pairs:
+            return torch.zeros_like(leaf)
+        values, weights = zip(*pairs, strict=True)
+        a_p, *found = torch.autograd.grad(values, [leaf, *self.params], weights, allow_unused=True)
+        for total, grad in zip(self.grad_params, found, strict=True):
+            if grad is not None:
+                total.add_(grad)
+        return torch.zeros_like(leaf) if a_p is None else a_p
+
+    def outer(self, a: Tensor, dw: Tensor) -> Tensor:
+        """Gradient by g of g dW, given that of its value."""
+        return a * dw if self.scheme.diagonal else a.unsqueeze(-1) * dw.unsqueeze(-2)
+
+    def run(
+        self, z0: Tensor, outputs: dict[int, Tensor], companions: dict[int, Tensor], pulled: dict[int, Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Gradients by z0 and by the parameters."""
+        scheme, total = self.scheme, self.scheme.grid.num_steps
+        z, a_z, a_p = outputs[total], torch.zeros_like(z0), torch.zeros_like(z0)
+        ahead = self.evaluate(total, companions[total])
+        a_f = torch.zeros_like(z0)
+        a_g = torch.zeros_like(self.outer(z0, self.increment(total - 1)))
+        for k in reversed(range(total)):
+            dw, dt = self.increment(k), scheme.steps[k]
+            if k + 1 in outputs:
+                z, a_z = outputs[k + 1], a_z + pulled[k + 1]
+            half, half_dw = 0.5 * a_z, self.outer(0.5 * a_z, dw)
+            a_p = a_p + self.pull(ahead, a_f + half * dt, a_g + half_dw)
+            p_ahead, f_ahead, g_ahead = (part.detach() for part in ahead[:3])
+            if k in companions:
+                p = companions[k]
+            elif k == 0:
+                p = z0
+            else:
+                p = scheme.hold(k, scheme.advance(2 * z - p_ahead, -f_ahead, -g_ahead, dt, dw), p_ahead)
+            here = self.evaluate(k, p)
+            f, g = here[1].detach(), here[2].detach()
+            z = scheme.advance(z, -(f + f_ahead), -(g + g_ahead), 0.5 * dt, 0.5 * dw)
+            a_f = half * dt + a_p * dt
+            a_g = half_dw + self.outer(a_p, dw)
+            a_z, a_p = scheme.hold(k, a_z + 2 * a_p, a_z), scheme.hold(k, -a_p, a_p)
+            ahead = here
+        return a_z + a_p + self.pull(ahead, a_f, a_g), self.grad_params
