@@ -3,14 +3,14 @@
 import subprocess
 import sys
 import types
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
+import neurodyn.datasets
 import pytest
 
 from neurodyn import __version__
 from neurodyn.cli import main
-from neurodyn.training import DivergedError
+from neurodyn.training import DivergedError, FitConfig
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Config:
     """Forecast."""
 
     dataset: str = "pbcseq"
-    steps: int = 5
+    fit: FitConfig = field(default_factory=FitConfig)
 
 
 @pytest.fixture
@@ -62,14 +62,27 @@ def test_a_wrong_word_gets_the_nearest_right_one(capsys, words, message):
 def test_options_reach_the_recipe(recipe):
     seen = []
     recipe.run = seen.append
-    assert main(["forecast", "--dataset", "mocap35", "--steps", "7"]) == 0
-    assert seen == [Config("mocap35", 7)]
+    assert main(["forecast", "--dataset", "mocap35", "--fit.steps", "7", "--fit.no-progress"]) == 0
+    assert seen == [Config("mocap35", FitConfig(steps=7, progress=False))]
 
 
 def test_an_unknown_option_exits_with_2(recipe, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["forecast", "--stepz", "7"])
-    assert caught.value.code == 2 and "--stepz" in capsys.readouterr().err
+        main(["forecast", "--fit.stepz", "7"])
+    assert caught.value.code == 2 and "--fit.stepz" in capsys.readouterr().err
+
+
+def test_a_setting_out_of_range_exits_with_2_and_is_named(recipe, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["forecast", "--fit.ema", "2"])
+    assert caught.value.code == 2 and "ema" in capsys.readouterr().err
+
+
+def test_the_settings_explain_themselves(recipe, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["forecast", "--help"])
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0 and "usage: neurodyn forecast" in shown and "Peak learning rate" in shown
 
 
 @pytest.mark.parametrize(
@@ -109,9 +122,7 @@ def test_datasets_are_listed_and_described(capsys):
     assert main(["datasets", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
-    folder = Path(__file__).parent.parent / "datasets"
-    assert names == sorted(p.stem for p in folder.glob("[a-z]*.py") if "\ndef load(" in p.read_text(encoding="utf-8"))
-    assert "pbcseq" in names and all(len(line.split()) > 4 for line in lines)
+    assert names == sorted(neurodyn.datasets.names()) and all(len(line.split()) > 4 for line in lines)
     assert main(["datasets", "info", "pbcseq"]) == 0
     shown = capsys.readouterr().out
     assert "Licence: LGPL" in shown and "neurodyn.datasets.pbcseq.load(" in shown
