@@ -1,0 +1,43 @@
+"""Data sets: one file per set with its source, licence, citation, protocol and `load()`.
+
+`load("pbcseq", split=0)` is `neurodyn.datasets.pbcseq.load(split=0)`; `names()` lists what there is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import Any
+
+from neurodyn.datasets.splits import Splits, histories
+
+__all__ = ["Splits", "histories", "load", "names"]
+
+_NAMES = ("pbcseq", "ornstein_uhlenbeck", "linear_gaussian", "lorenz", "mocap35", "physionet2012", "time_imm")
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows."""
+    return _NAMES
+
+
+def load(name: str, /, **options: Any) -> Splits:
+    """Load a data set by name; `options` are those of its own `load`.
+
+    Raises:
+        ValueError: for an unknown name or option, with the nearest known one; and whatever the loader raises.
+    """
+    if name not in _NAMES:
+        raise ValueError(f"name: {name!r} given{_nearest(name, _NAMES)}, one of {list(_NAMES)} wanted")
+    loader = importlib.import_module(f"neurodyn.datasets.{name}").load
+    known = list(inspect.signature(loader).parameters)
+    for option in options:
+        if option not in known:
+            raise ValueError(f"options: {option!r} given for {name}{_nearest(option, known)}, some of {known} wanted")
+    return loader(**options)
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -58,13 +58,13 @@ class Scaling:
         which = torch.tensor([name in log for name in train.variables])
         x = _log(train, which)
         mean, sd, count = _moments(x, train.mask)
-        for k, name in enumerate(train.variables):
-            if count[k] == 0:
-                raise ValueError(f"train: variable {name!r} is never observed in {train.num_rows} rows; leave it out")
-            if not sd[k] > 1e-10 * (1 + mean[k].abs()):
-                raise ValueError(
-                    f"train: variable {name!r} is constant ({mean[k]:g}) in {train.num_rows} rows; leave it out"
-                )
+        never = [name for name, n in zip(train.variables, count.tolist(), strict=True) if n == 0]
+        if never:
+            raise ValueError(f"train: {never} never observed in {train.num_rows} rows; leave these variables out")
+        constant = ~(sd > 1e-10 * (1 + mean.abs()))
+        if constant.any():
+            names = [name for name, dull in zip(train.variables, constant.tolist(), strict=True) if dull]
+            raise ValueError(f"train: {names} constant in {train.num_rows} rows; leave these variables out")
         span = train.last_time - train.first_time
         moving = span[span > 0]
         extra: dict[str, Tensor] = {}

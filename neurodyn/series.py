@@ -148,6 +148,24 @@ class SeriesBatch:
             )
         return self._take(chosen % count)
 
+    def select(self, variables: Sequence[str]) -> SeriesBatch:
+        """Chosen variables, in this order.
+
+        Raises:
+            ValueError: for unknown names, or if a row has none of these variables observed, naming it.
+        """
+        unknown = [name for name in variables if name not in self.variables]
+        if isinstance(variables, str) or unknown or not variables:
+            raise ValueError(
+                f"variables: {unknown or variables!r} given, a list with some of {list(self.variables)} wanted"
+            )
+        which = torch.tensor([self.variables.index(name) for name in variables], device=self.device)
+        new = self._with(values=self.values[..., which], mask=self.mask[..., which], variables=tuple(variables))
+        empty = (~new.present.any(1)).nonzero()[:, 0].tolist()
+        if empty:
+            raise ValueError(f"variables: {row_name(self.ids, empty[0])} has none of {list(variables)} observed")
+        return _settled(new)
+
     def _take(self, index: Tensor) -> SeriesBatch:
         """Rows by an index on the CPU, so that ids need no transfer from the device."""
         where = index.to(self.device, non_blocking=True)
@@ -315,7 +333,7 @@ class SeriesBatch:
     def batches(
         self, batch_size: int, *, generator: torch.Generator | None = None, shuffle: bool = True
     ) -> Iterator[SeriesBatch]:
-        """One pass over the rows, in batches trimmed to their longest row. The last may be smaller; 0: all rows at once."""
+        """One pass over the rows in batches, each trimmed to its longest row; with size 0, all rows at once."""
         if batch_size < 0:
             raise ValueError(f"batch_size: {batch_size} given, 0 (all rows) or more wanted")
         size, count = batch_size or self.num_rows, self.num_rows

@@ -169,6 +169,15 @@ def test_rows_takes_every_kind_of_index() -> None:
         assert torch.equal(part.static[0], batch.static[int(want[0][1])])
 
 
+@settings(max_examples=20, deadline=None)
+@given(batches)
+def test_select_keeps_the_observations_of_the_chosen_variables(batch) -> None:
+    chosen = batch.select(batch.variables[::-1][-2:])
+    assert chosen.variables == batch.variables[::-1][-2:]
+    assert observations(chosen) == {found for found in observations(batch) if found[2] in chosen.variables}
+    assert torch.equal(chosen.times[:, -1], chosen.last_time)
+
+
 def test_concat_undoes_a_split() -> None:
     batch = ragged(7, 5)
     parts = [batch.rows([k]).trim() for k in range(7)]
@@ -275,6 +284,9 @@ def test_bad_input_is_named_in_one_line(arguments, words) -> None:
         (lambda b: b.rows([]), ["index", "at least one"]),
         (lambda b: b.rows(torch.tensor([True, False])), ["index", "(2,)", "(5,)"]),
         (lambda b: b.rows(torch.tensor([0.5])), ["index", "float32", "integers"]),
+        (lambda b: b.select(["a", "z"]), ["variables", "['z']", "'b'"]),
+        (lambda b: b.select("a"), ["variables", "list"]),
+        (lambda b: b.history(count=1).select(["a", "c"]).rows(0).select(["d"]), ["variables", "['d']"]),
         (lambda b: b.padded(2), ["num_times", "2", "6"]),
         (lambda b: b.split_rows((0.9, 0.2), 0), ["fractions", "at most 1"]),
         (lambda b: b.split_rows((0.95, 0.05), 0), ["fractions", "5 rows", "without a row"]),
