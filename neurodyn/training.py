@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,9 +25,7 @@ from neurodyn.checkpoints import CheckpointFolder, load_weights
 from neurodyn.fit_config import FitConfig
 from neurodyn.loss import Loss
 from neurodyn.progress import LOG_EVERY, Progress, interrupts
-
-if TYPE_CHECKING:
-    from neurodyn.series import SeriesBatch
+from neurodyn.series import SeriesBatch
 
 __all__ = ["DivergedError", "FitConfig", "FitResult", "Loss", "fit"]
 
@@ -60,12 +58,12 @@ class FitResult:
 
 def fit(
     model: nn.Module,
-    train: "SeriesBatch",
-    validation: "SeriesBatch | None" = None,
+    train: SeriesBatch,
+    validation: SeriesBatch | None = None,
     config: FitConfig | None = None,
     *,
     folder: Path | str | None = None,
-    validate: Callable[[nn.Module, "SeriesBatch"], float] | None = None,
+    validate: Callable[[nn.Module, SeriesBatch], float] | None = None,
     resume: bool = True,
 ) -> FitResult:
     """Train a model in place, and leave in it the weights that did best on the validation rows.
@@ -108,11 +106,11 @@ class _Run:
     def __init__(
         self,
         model: nn.Module,
-        train: "SeriesBatch",
-        validation: "SeriesBatch | None",
+        train: SeriesBatch,
+        validation: SeriesBatch | None,
         config: FitConfig,
         folder: Path | None,
-        validate: Callable[[nn.Module, "SeriesBatch"], float] | None,
+        validate: Callable[[nn.Module, SeriesBatch], float] | None,
     ) -> None:
         self.device = parallel.local_device(config.device)
         dtype = torch.float64 if config.precision == "float64" else torch.float32
@@ -221,7 +219,7 @@ class _Run:
                 for name, parameter in self.trained.items():
                     self.ema[name].lerp_(parameter, 1 - decay)
 
-    def _rows_of(self, step: int) -> "SeriesBatch | None":
+    def _rows_of(self, step: int) -> SeriesBatch | None:
         """A step's minibatch, or this process's share of it, if any. Chunks of an epoch differ by one row at most."""
         if self.chunks == 1 and not parallel.is_parallel():
             return self.train
@@ -436,7 +434,7 @@ class _Run:
         )
 
 
-def _digest(batch: "SeriesBatch") -> str:
+def _digest(batch: SeriesBatch) -> str:
     """Size and checksum of the rows, to notice a checkpoint that was trained on others."""
     sha = hashlib.sha256()
     for tensor in (batch.times, batch.values, batch.mask, batch.covariates, batch.static, batch.labels):
