@@ -134,7 +134,8 @@ def save_model(model: nn.Module, path: Path | str) -> Path:
     """Save a model as a folder: `weights.safetensors`, and `model.json` with its class and constructor arguments.
 
     Args:
-        model: has an attribute `config`, a dict of its constructor's arguments that JSON can hold.
+        model: has an attribute `config`, a dict that JSON can hold: the arguments of the class method `build` where
+            the class has one, otherwise of its constructor.
         path: the folder to write, made if it is not there.
 
     Returns:
@@ -182,7 +183,8 @@ def load_model(cls: type[Model], path: Path | str) -> Model:
         )
     tensors = read_tensors(path / "weights.safetensors")
     try:
-        model = cls(**card["config"])
+        make = getattr(cls, "build", cls)  # a model may be built from names by a class method of this name
+        model = make(**card["config"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}/model.json does not describe a {cls.__name__}: {error}") from None
     floats = {

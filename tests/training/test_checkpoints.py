@@ -29,6 +29,20 @@ class Untied(Tied):
     pass
 
 
+class Assembled(nn.Module):
+    """Made of parts, or by name."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    @classmethod
+    def build(cls, part: str) -> "Assembled":
+        model = cls({"linear": nn.Linear(2, 2)}[part])
+        model.config = {"part": part}
+        return model
+
+
 class Evil:
     """Its unpickling creates a file."""
 
@@ -49,6 +63,14 @@ def test_a_saved_model_comes_back_bit_for_bit(tmp_path, dtype):
         assert torch.equal(back.state_dict()[name], tensor) and back.state_dict()[name].dtype == tensor.dtype
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "weights.safetensors"]
     assert json.loads((folder / "model.json").read_text())["class"] == "Tied"
+
+
+def test_a_model_with_build_is_built_by_it(tmp_path):
+    model = Assembled.build("linear")
+    back = load_model(Assembled, save_model(model, tmp_path / "model"))
+    assert torch.equal(back.part.weight, model.part.weight)
+    with pytest.raises(ValueError, match="a Assembled without a dict `config`"):
+        save_model(Assembled(nn.Linear(1, 1)), tmp_path / "other")
 
 
 @pytest.mark.parametrize("protocol", [0, 2, pickle.HIGHEST_PROTOCOL])
