@@ -124,11 +124,7 @@ class SeriesBatch:
         if isinstance(index, int):
             index = [index]
         if isinstance(index, slice):
-            chosen = (
-                torch.arange(count)[index]
-                if (index.step or 1) > 0
-                else torch.tensor(range(count)[index], dtype=torch.long)
-            )
+            chosen = torch.tensor(range(count)[index], dtype=torch.long)
         else:
             chosen = torch.as_tensor(index, device="cpu")
             if chosen.numel() == 0:
