@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neurodyn.series import SeriesBatch
+
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _FIRST = 0xBF58476D1CE4E5B9 - 2**64
 _SECOND = 0x94D049BB133111EB - 2**64
@@ -49,11 +51,14 @@ class RowNoise:
         self.keys = _mix(keys.to(device) * _GOLDEN + _wrap(seed * 2 + 1))
 
     @classmethod
-    def draw(cls, ids: Sequence[str], device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> RowNoise:
-        """Noise whose seed is drawn from `generator` (torch's global one if not given)."""
+    def of(cls, batch: SeriesBatch, generator: torch.Generator | None = None) -> RowNoise:
+        """Noise for a batch's rows, with a seed from `generator` (torch's global one if not given).
+
+        Rows without ids are told apart by their place, so give ids where rows may be permuted.
+        """
         where = generator.device if generator is not None else "cpu"
         seed = int(torch.randint(2**31, (), generator=generator, device=where))
-        return cls(seed, ids, device)
+        return cls(seed, batch.ids or [str(k) for k in range(batch.num_rows)], batch.device)
 
     def _bits(self, purpose: str, shape: Sequence[int]) -> Tensor:
         """Hashed int64 of shape (B, *shape)."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from neurodyn.checkpoints import load_model, save_model
 from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.likelihoods import Likelihood
 from neurodyn.loss import Loss
+from neurodyn.models.assembly import LatentSDEConfig, Parts, assemble
+from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, Posterior
 from neurodyn.posteriors.start import Start
+from neurodyn.sde.linear_gaussian import TrendOU
 from neurodyn.sde.prior import Prior
 from neurodyn.series import SeriesBatch
 from neurodyn.solvers.rollout import rollout
@@ -46,14 +55,59 @@ class LatentSDE(nn.Module):
         self.prior, self.encoder, self.posterior = prior, encoder, posterior
         self.likelihood, self.start = likelihood, start
         self.num_samples, self.longest_step = num_samples, longest_step
+        self.config: dict[str, Any] | None = None  # known for models made from names
+
+    @classmethod
+    def build(cls, **config: Any) -> LatentSDE:
+        """A model from named parts, see `LatentSDEConfig`; such a model can be saved."""
+        settings = LatentSDEConfig(**config)
+        return cls._of(settings, assemble(settings))
+
+    @classmethod
+    def on(cls, linear: LinearSDE, **config: Any) -> LatentSDE:
+        """A model whose prior contains a fitted `LinearSDE`: linear part, bounded neural residual, exact smoother and filter.
+
+        A fresh one has the linear model's evidence and forecasts; training goes on from there. The core is copied.
+
+        Args:
+            linear: fitted, with its own `TrendOU` core.
+            config: other settings of `LatentSDEConfig`; the posterior is "smoother" if not given.
+        """
+        core = copy.deepcopy(linear.core)
+        if not isinstance(core, TrendOU):
+            raise ValueError(f"linear: one with a core of type {type(core).__name__} given, a TrendOU core wanted")
+        config = {"posterior": "smoother"} | config
+        named = {"components": list(core.components), "joint": core.joint}
+        settings = LatentSDEConfig(linear.num_variables, core=named, **config)
+        return cls._of(settings, assemble(settings, core))
+
+    @classmethod
+    def _of(cls, settings: LatentSDEConfig, parts: Parts) -> LatentSDE:
+        model = cls(*parts, num_samples=settings.num_samples, longest_step=settings.longest_step)
+        model.config = asdict(settings)
+        return model
+
+    def save(self, path: Path | str) -> Path:
+        """Write a folder of weights (safetensors) and configuration (JSON); for models from `build` or `on`."""
+        return save_model(self, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> LatentSDE:
+        """Read what `save` wrote. Nothing in the folder is executed. Raises as `load_model`."""
+        return load_model(cls, path)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the networks; a linear core computes in float64 whatever it is."""
+        return next(self.encoder.parameters()).dtype
 
     def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
         """Parts of the negative ELBO, (B,) each, nats per series; the filter loss trains the start alone."""
-        noise = RowNoise.draw(batch.ids, batch.device, generator)
-        batch = batch.compact()
+        noise = RowNoise.of(batch, generator)
+        batch = batch.compact().to(dtype=self._dtype)
         paths = self.posterior(self.encoder(batch), self.prior, noise, self.num_samples)
         log_prob = self.likelihood.log_prob(batch.values, paths.z, batch.mask).sum(-1).mean(0)
-        return Loss(log_prob, paths.initial_kl, paths.path_kl, self.start.loss(batch, paths.z))
+        return Loss(log_prob, paths.initial_kl, paths.path_kl, self.start.loss(batch, paths.z, noise))
 
     @torch.no_grad()
     def forecast(
@@ -68,15 +122,15 @@ class LatentSDE(nn.Module):
             ValueError: times before the history.
         """
         times = check_forecast_times(history, times)
-        noise = RowNoise.draw(history.ids, history.device, generator)
-        mean, root = self.start.at_end(history.compact())
+        noise = RowNoise.of(history, generator)
+        mean, root = self.start.at_end(history.compact().to(dtype=self._dtype))
         draws = noise.samples("start", num_samples, mean.shape[-1], dtype=mean.dtype)
         z = mean + (root @ draws[..., None])[..., 0]
         latent = rollout(self.prior.sde, z, history.last_time, times, noise, self.longest_step)
-        return Forecast.of(history, times, self.likelihood.sample(latent.to(history.dtype), noise))
+        return Forecast.of(history, times, self.likelihood.sample(latent.to(self._dtype), noise))
 
     @torch.no_grad()
     def detail(self, batch: SeriesBatch, *, generator: torch.Generator | None = None, num_times: int = 64) -> PathDetail:
         """Posterior paths and control on a grid of times, for diagnostics."""
-        noise = RowNoise.draw(batch.ids, batch.device, generator)
-        return self.posterior.detail(self.encoder(batch.compact()), self.prior, noise, num_times)
+        noise = RowNoise.of(batch, generator)
+        return self.posterior.detail(self.encoder(batch.compact().to(dtype=self._dtype)), self.prior, noise, num_times)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from neurodyn.forecast import Forecast
+from neurodyn.checkpoints import load_model, save_model
+from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.loss import Loss
 from neurodyn.noise import RowNoise
 from neurodyn.sde.linear_gaussian import COMPONENTS, LinearGaussian, TrendOU
@@ -40,7 +42,7 @@ class LinearSDE(nn.Module):
         core: LinearGaussian | None = None,
     ) -> None:
         super().__init__()
-        self.config = {"num_variables": num_variables, "components": list(components), "joint": joint}
+        self.config = None if core is not None else {"num_variables": num_variables, "components": list(components), "joint": joint}
         self.num_variables = num_variables
         self.core = TrendOU(num_variables, components, joint) if core is None else core
 
@@ -76,6 +78,15 @@ class LinearSDE(nn.Module):
         optimiser.step(closure)
         return self
 
+    def save(self, path: Path | str) -> Path:
+        """Write a folder of weights (safetensors) and configuration (JSON); not for a model with a core of one's own."""
+        return save_model(self, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> LinearSDE:
+        """Read what `save` wrote. Nothing in the folder is executed. Raises as `load_model`."""
+        return load_model(cls, path)
+
     @torch.no_grad()
     def sample_forecast(self, history: SeriesBatch, times: Tensor, num_samples: int, noise: RowNoise) -> Tensor:
         """Future values from the exact predictive law, jointly over times and variables: (S, B, H, D). See `forecast`."""
@@ -103,7 +114,7 @@ class LinearSDE(nn.Module):
         Raises ValueError for times before the history.
         """
         times = check_forecast_times(history, times)
-        noise = RowNoise.draw(history.ids, history.device, generator)
+        noise = RowNoise.of(history, generator)
         return Forecast.of(history, times, self.sample_forecast(history, times, num_samples, noise))
 
 

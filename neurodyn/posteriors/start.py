@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from neurodyn.nets.context import Context
 from neurodyn.nets.mlp import mlp
+from neurodyn.noise import RowNoise
 from neurodyn.sde.linear_gaussian import LinearGaussian
 from neurodyn.series import SeriesBatch
 
@@ -33,7 +34,7 @@ class Start(nn.Module):
         """Mean (B, T, d) and lower triangular root (B, T, d, d) at every visit."""
         raise NotImplementedError
 
-    def loss(self, batch: SeriesBatch, z: Tensor) -> Tensor:
+    def loss(self, batch: SeriesBatch, z: Tensor, noise: RowNoise) -> Tensor:
         """-log r(z) summed over visits, averaged over samples z (S, B, T, d), which are detached: (B,), nats per series."""
         mean, root = self.laws(batch)
         gap = z.detach().to(mean.dtype) - mean
@@ -73,6 +74,9 @@ class EncodedStart(Start):
 class FilterStart(Start):
     """The exact filter of a linear core, moved in its own units by a causal encoder; a fresh one is the exact filter.
 
+    It is trained on what it is for: at a random visit of every row, the later visits are forecast from it through the core's
+    exact transitions, and the loss is the mean CRPS of those Gaussian forecasts (in closed form, Gneiting and Raftery 2007, eq. 21).
+
     Args:
         encoder: causal. context_size: of its features. core: the linear-Gaussian model, here with no gradient.
     """
@@ -92,3 +96,27 @@ class FilterStart(Start):
         shift, log_scale = self.net(context.features).to(root.dtype).chunk(2, -1)
         mean = filtered.mean + (root @ shift[..., None])[..., 0]
         return mean, root * torch.exp(torch.tanh(log_scale))[..., None, :]
+
+    def loss(self, batch: SeriesBatch, z: Tensor, noise: RowNoise) -> Tensor:
+        """Mean CRPS of the later values, forecast from one random visit per row, (B,); z is not used."""
+        mean, root = self.laws(batch)
+        visits = batch.present.sum(1)
+        cut = (noise.uniform("cut") * (visits - 1).clamp(min=1)).long()
+        rows = torch.arange(len(cut), device=cut.device)
+        later = batch.mask & (torch.arange(batch.num_times, device=cut.device) > cut[:, None])[..., None]
+        with torch.no_grad():
+            ahead = self.core.law.transition((batch.times - batch.times[rows, cut][:, None]).clamp(min=0))
+            loading, bias, variance = self.core.observation()
+        reach = loading @ ahead.matrix
+        middle = (reach @ mean[rows, cut][:, None, :, None])[..., 0] + ahead.offset @ loading.mT + bias
+        own = (reach @ root[rows, cut][:, None]).square().sum(-1)
+        sd = (own + ((loading @ ahead.covariance) * loading).sum(-1) + variance).sqrt()
+        score = torch.where(later, gaussian_crps(middle, sd, batch.values.to(sd.dtype)), torch.zeros_like(sd))
+        return (score.sum((1, 2)) / later.sum((1, 2)).clamp(min=1)).to(batch.dtype)
+
+
+def gaussian_crps(mean: Tensor, sd: Tensor, value: Tensor) -> Tensor:
+    """CRPS of N(mean, sd^2) at `value`, in the units of the value."""
+    white = (value - mean) / sd
+    density = torch.exp(-0.5 * white.square()) / math.sqrt(2 * math.pi)
+    return sd * (white * torch.erf(white / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurodyn.sde.base import SDE
+
+
+class Double(nn.Module):
+    """A module whose parameters stay float64 when the model around it changes its dtype: covariances need the digits."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        device = fn(torch.zeros(1)).device
+        return super()._apply(lambda tensor: tensor.to(device), recurse)
 
 
 class Transition(NamedTuple):
@@ -57,7 +66,7 @@ def linear_transition(matrix: Tensor, offset: Tensor, noise_covariance: Tensor, 
     return Transition(phi, shift, 0.5 * (covariance + covariance.mT))
 
 
-class LinearLaw(SDE):
+class LinearLaw(Double, SDE):
     """A time-homogeneous linear SDE, dz = (A z + b) dt + G dW, that knows its transitions exactly.
 
     Subclasses give `matrix()` (d, d), `offset()` (d,) and `noise()` (d, m); `transition` may be overridden by a closed

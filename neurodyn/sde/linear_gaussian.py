@@ -16,13 +16,13 @@ from neurodyn.sde.kalman import (
     kalman_filter,
     kalman_information,
 )
-from neurodyn.sde.linear import FreeLinearLaw, LinearLaw, TrendOULaw
+from neurodyn.sde.linear import Double, FreeLinearLaw, LinearLaw, TrendOULaw
 from neurodyn.series import SeriesBatch
 
 COMPONENTS = ("level", "slope", "ou")
 
 
-class LinearGaussian(nn.Module):
+class LinearGaussian(Double):
     """A model that is filtered, smoothed and scored exactly. Subclasses give the law, the start and the observation.
 
     Attributes:

@@ -24,6 +24,15 @@ class CoreInitial(nn.Module):
         noise = torch.randn(*shape, self.state_size, generator=generator, dtype=mean.dtype, device=mean.device)
         return mean + noise @ torch.linalg.cholesky(covariance).mT
 
+    def kl_from(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """KL( N(mean, S) || this law ) in nats, (...), for mean (..., d) and a lower Cholesky factor of S (..., d, d)."""
+        centre, covariance = self.core.initial()
+        root = torch.linalg.cholesky(covariance)
+        columns = torch.cat((scale, (mean - centre)[..., None]), -1).to(root.dtype)
+        white = torch.linalg.solve_triangular(root, columns, upper=False)
+        log_det = root.diagonal().log().sum() - scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return (0.5 * (white.square().sum((-2, -1)) - mean.shape[-1]) + log_det).to(mean.dtype)
+
 
 class Prior(nn.Module):
     """p(path): z(t0) ~ `initial` at a row's first observed time, then dz = drift dt + diffusion dW by `sde` (Ito).

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from neurodyn.sde.base import NoiseType, SDEType
 from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.checkpointed import CheckpointedSolve
 from neurodyn.solvers.grid import Grid
 from neurodyn.solvers.loop import Cost, check_noise, one_by_one, run_steps
-from neurodyn.solvers.reversible import solve_reversible
-from neurodyn.solvers.schemes import Problem, ReversibleHeun, Scheme, SlopeFunction, StepFunction, make_scheme
+from neurodyn.solvers.own_backward import solve_by
+from neurodyn.solvers.reversible import ReversibleSolve
+from neurodyn.solvers.schemes import Problem, ReversibleHeun, SlopeFunction, StepFunction, make_scheme
 
 Gradient = Literal["backprop", "checkpoint", "reversible"]
 
@@ -115,8 +115,8 @@ def integrate_visits(
         gradient: "backprop" keeps all steps. "checkpoint" keeps about sqrt(N) and computes the others again: memory
             O(sqrt N), the same gradients. "reversible" (reversible Heun only) keeps the visits and runs the steps
             backwards: memory does not grow with N, the same gradients up to rounding.
-        params: for "reversible" only: every tensor that the functions use and that needs gradients, none computed from
-            another one of them.
+        params: for "checkpoint" and "reversible": every tensor that the functions use and that needs gradients, none
+            computed from another one of them.
 
     Raises:
         ValueError: as in `integrate`, and an unknown gradient or one that the method does not have.
@@ -126,15 +126,14 @@ def integrate_visits(
     check_noise(noise, grid, z0)
     if gradient not in ("backprop", "checkpoint", "reversible"):
         raise ValueError(f"gradient: got {gradient!r}, want backprop, checkpoint or reversible")
-    if gradient == "reversible":
-        if not isinstance(scheme, ReversibleHeun):
-            raise ValueError(f"gradient: got 'reversible' with method {method!r}, want method 'reversible_heun'")
-        seen, costs = solve_reversible(scheme, cost, z0, noise, params)
+    if gradient == "reversible" and not isinstance(scheme, ReversibleHeun):
+        raise ValueError(f"gradient: got 'reversible' with method {method!r}, want method 'reversible_heun'")
+    if gradient == "backprop":
+        increments = list(one_by_one(noise))
+        _, seen, costs = run_steps(scheme, cost, 0, grid.num_steps, increments, scheme.start(z0))
     else:
-        length = grid.num_steps
-        if gradient == "checkpoint" and torch.is_grad_enabled():
-            length = max(1, math.isqrt(grid.num_steps))
-        seen, costs = _in_chunks(scheme, cost, z0, noise, length)
+        function = ReversibleSolve if gradient == "reversible" else CheckpointedSolve
+        seen, costs = solve_by(function, scheme, cost, z0, noise, params)
     return gather_visits(grid, z0, seen, costs if cost is not None else None)
 
 
@@ -147,28 +146,3 @@ def gather_visits(grid: Grid, z0: Tensor, seen: dict[int, Tensor], costs: dict[i
     nothing = z0.new_zeros(z0.shape[:-1])
     gaps = [costs.get(gap, nothing) for gap in range(len(grid.index) - 1)]
     return Visits(states, torch.stack(gaps, -1) if gaps else z0.new_zeros(*z0.shape[:-1], 0))
-
-
-def _in_chunks(
-    scheme: Scheme, cost: Cost | None, z0: Tensor, noise: Tensor | Brownian, length: int
-) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """Solve in chunks of `length` steps; of each chunk but a single one only the end is kept for the backward pass."""
-    total = scheme.grid.num_steps
-    increments = list(one_by_one(noise))
-    state = scheme.start(z0)
-    seen: dict[int, Tensor] = {}
-    costs: dict[int, Tensor] = {}
-    if length >= total:
-        _, seen, costs = run_steps(scheme, cost, 0, total, increments, state)
-        return seen, costs
-    for start in range(0, total, length):
-        stop = min(start + length, total)
-
-        def chunk(*state: Tensor, start: int = start, stop: int = stop) -> tuple:
-            return run_steps(scheme, cost, start, stop, increments[start:stop], state)
-
-        state, some_seen, some_costs = checkpoint(chunk, *state, use_reentrant=False, preserve_rng_state=False)
-        seen.update(some_seen)
-        for gap, paid in some_costs.items():
-            costs[gap] = paid if gap not in costs else costs[gap] + paid
-    return seen, costs

@@ -12,7 +12,6 @@ errors do not pile up over gaps. Source: Kidger, Foster, Li and Lyons (2021), ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,52 +20,12 @@ from torch.autograd.function import once_differentiable
 
 from neurodyn.solvers.brownian import BLOCK, Brownian
 from neurodyn.solvers.loop import Cost, noise_blocks, run_steps, step_length
+from neurodyn.solvers.own_backward import add_gradients
 from neurodyn.solvers.schemes import Left, ReversibleHeun
 
 
-def solve_reversible(
-    scheme: ReversibleHeun, cost: Cost | None, z0: Tensor, noise: Tensor | Brownian, params: Sequence[Tensor]
-) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """States at the visits by their place in the grid, and costs by gap, with gradients to z0 and `params`.
-
-    Raises:
-        ValueError: noise that requires gradients, which this way does not have; a tensor that drift, diffusion or cost
-            use and that requires gradients, but is not among `params`: it would silently get none.
-    """
-    if isinstance(noise, Tensor) and noise.requires_grad:
-        raise ValueError("noise: requires gradients, which gradient='reversible' does not give; use 'backprop'")
-    if not scheme.grid.num_steps:
-        return {}, {}
-    wanted = [parameter for parameter in params if parameter.requires_grad]
-    if torch.is_grad_enabled():
-        _check_params(scheme, cost, z0, wanted)
-    places = [place for place in dict.fromkeys(scheme.grid.index) if place > 0]
-    gaps = list(dict.fromkeys(scheme.gap_of)) if cost is not None else []
-    out = _Solve.apply(scheme, cost, noise, places, gaps, z0, *wanted)
-    return dict(zip(places, out[: len(places)], strict=True)), dict(zip(gaps, out[len(places) :], strict=True))
-
-
-def _check_params(scheme: ReversibleHeun, cost: Cost | None, z0: Tensor, params: list[Tensor]) -> None:
-    """Follow the graph of one evaluation back to its leaves; each must be known."""
-    point = z0.detach()
-    f, g = scheme.evaluate(0, point)
-    values = [f, g] if cost is None else [f, g, cost(0, scheme.times[0], Left(point, f, g))]
-    known = {parameter.grad_fn for parameter in params}
-    leaves = {id(parameter) for parameter in params}
-    nodes = [value.grad_fn for value in values]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in known:
-            continue
-        known.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in leaves:
-            raise ValueError(f"params: lacks a tensor of shape {tuple(leaf.shape)} that needs gradients and is used")
-        nodes += [parent for parent, _ in node.next_functions]
-
-
-class _Solve(torch.autograd.Function):
-    """Forward: the plain loop. Backward: the loop run backwards, one evaluation and one small backward per step."""
+class ReversibleSolve(torch.autograd.Function):
+    """A solve for `solve_by`, whose scheme is a `ReversibleHeun`: one evaluation and one small backward per step back."""
 
     @staticmethod
     def forward(
@@ -165,9 +124,7 @@ class _Backward:
             return torch.zeros_like(leaf)
         values, weights = zip(*pairs, strict=True)
         a_p, *found = torch.autograd.grad(values, [leaf, *self.params], weights, allow_unused=True)
-        for total, grad in zip(self.grad_params, found, strict=True):
-            if grad is not None:
-                total.add_(grad)
+        add_gradients(self.grad_params, found)
         return torch.zeros_like(leaf) if a_p is None else a_p
 
     def outer(self, a: Tensor, dw: Tensor) -> Tensor:

@@ -6,48 +6,57 @@ import torch
 from torch import Tensor
 
 from neurodyn.noise import RowNoise
-from neurodyn.sde.base import SDE
+from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.residual import ResidualLaw
-from neurodyn.solvers.rows import RowGrid, row_grid
+from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.grid import Grid, step_grid
+from neurodyn.solvers.native import integrate_visits
 
 
 def rollout(sde: SDE, z: Tensor, start: Tensor, times: Tensor, noise: RowNoise, longest_step: float) -> Tensor:
     """Simulate `sde` (Ito) from z (S, B, d) at `start` (B,) to `times` (B, H): (S, B, H, d).
 
     Euler-Maruyama in steps of at most `longest_step`; a `ResidualLaw` moves its linear part exactly instead (exponential Euler),
-    so with a zero residual the result is exact in law for any step.
+    so with a zero residual the result is exact in law for any step. A row's result does not depend on the other rows.
     """
-    grid = row_grid(start, times, longest_step)
-    states = _exponential(sde, z, grid, noise) if isinstance(sde, ResidualLaw) else _euler(sde, z, grid, noise)
-    index = grid.index[None, :, :, None].expand(len(z), -1, -1, z.shape[-1])
-    return states.gather(2, index)
+    grid = step_grid(torch.cat((start[:, None], times), 1), longest_step)
+    if isinstance(sde, ResidualLaw):
+        return _exponential(sde, z, grid, noise)
+    path = Brownian(grid, z.shape[:-1], sde.noise_size, seeds=noise, dtype=z.dtype, device=z.device)
+
+    def drift(k: int, t: Time, state: Tensor) -> Tensor:
+        return sde.drift(t, state)
+
+    def diffusion(k: int, t: Time, state: Tensor) -> Tensor:
+        return sde.diffusion(t, state)
+
+    visits = integrate_visits(drift, diffusion, z, grid, path, method="euler", noise_type=sde.noise_type)
+    return visits.states[:, :, 1:]
 
 
-def _euler(sde: SDE, z: Tensor, grid: RowGrid, noise: RowNoise) -> Tensor:
-    steps = grid.steps.to(z.dtype)
-    draws = noise.samples("rollout", len(z), steps.shape[1], sde.noise_size, dtype=z.dtype)
-    moves = (draws * steps.sqrt()[..., None]).unbind(2)
-    states = [z]
-    for move, step, time in zip(moves, steps.unbind(1), grid.starts.unbind(1), strict=True):
-        diffusion = sde.diffusion(time, z)
-        kick = diffusion * move if sde.noise_type == "diagonal" else (diffusion @ move[..., None])[..., 0]
-        z = z + sde.drift(time, z) * step[:, None] + kick
-        states.append(z)
-    return torch.stack(states, 2)
-
-
-def _exponential(sde: ResidualLaw, z: Tensor, grid: RowGrid, noise: RowNoise) -> Tensor:
+def _exponential(sde: ResidualLaw, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """z' = Phi z + offset + Phi(step / 2) G r(z) step + N(0, Q): exact in the linear part, first order in r."""
-    transition = sde.linear.transition(grid.steps)
-    push = sde.linear.transition(0.5 * grid.steps).matrix @ sde.linear.noise() * grid.steps[..., None, None]
-    value, vector = torch.linalg.eigh(transition.covariance)
-    root = vector * value.clamp(min=0).sqrt()[..., None, :]
-    draws = noise.samples("rollout", len(z), grid.steps.shape[1], z.shape[-1], dtype=z.dtype)
-    moves = (root @ draws[..., None])[..., 0].unbind(2)
-    parts = (part.unbind(1) for part in (transition.matrix, transition.offset, push, grid.starts))
+    steps = grid.steps.to(z)
+    transition = sde.linear.transition(steps)
+    push = sde.linear.transition(0.5 * steps).matrix @ sde.linear.noise() * steps[..., None, None]
+    root = noise_root(transition.covariance, sde.noise_size)
+    unit = Brownian(grid, z.shape[:-1], root.shape[-1], seeds=noise, dtype=z.dtype, device=z.device).increments()
+    unit = unit / steps.sqrt().clamp(min=1e-300).mT[:, None, :, None]
+    moves = (root.movedim(1, 0)[:, None] @ unit[..., None])[..., 0]
+    parts = (part.unbind(1) for part in (transition.matrix, transition.offset, push, grid.times[:, :-1]))
     states = [z]
-    for move, phi, offset, force, time in zip(moves, *parts, strict=True):
+    for move, phi, offset, force, time in zip(moves.unbind(0), *parts, strict=True):
         pushed = phi @ z[..., None] + force @ sde.residual(time, z)[..., None]
         z = pushed[..., 0] + offset + move
         states.append(z)
-    return torch.stack(states, 2)
+    return torch.stack([states[place] for place in grid.index[1:]], 2)
+
+
+def noise_root(covariance: Tensor, rank: int) -> Tensor:
+    """R (..., d, k) with R R^T = covariance (..., d, d) of at most this rank, as noise of `rank` columns over a step may have;
+    k = d if the noise of a step has spread to more directions."""
+    value, vector = torch.linalg.eigh(covariance)
+    top, rest = value[..., -rank:], value[..., :-rank]
+    spread = rest.numel() > 0 and bool((rest > 1e-12 * value[..., -1:]).any())
+    kept, columns = (value, vector) if spread else (top, vector[..., -rank:])
+    return columns * kept.clamp(min=0).sqrt()[..., None, :]

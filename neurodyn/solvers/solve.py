@@ -51,7 +51,7 @@ def sdeint(
             solution then does not depend on the batch that it is in. Native engine.
         gradient: "backprop", "checkpoint" or "reversible", as in `integrate_visits`; "adjoint" (torchsde): the
             stochastic adjoint, memory O(1), approximate gradients (exact ones for its reversible Heun).
-        params: for "reversible" and "adjoint": tensors besides the law's own parameters that it uses and that need
+        params: for every gradient but "backprop": tensors besides the law's own parameters that it uses and that need
             gradients, a context for example; none computed from another one.
         logqp: also return the path KL against the drift h, (..., T - 1) nats, one sample per path and gap.
         engine: "native", or "torchsde" for adaptive steps, the adjoint, and its other methods.

@@ -1,0 +1,175 @@
+"""From names to parts: what a `LatentSDE` is made of, chosen by one dataclass that JSON and a command line can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neurodyn.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, make_likelihood
+from neurodyn.nets.encoders import make_encoder
+from neurodyn.posteriors.base import Posterior
+from neurodyn.posteriors.matched import MatchedPosterior
+from neurodyn.posteriors.simulated import SimulatedPosterior
+from neurodyn.posteriors.smoother import SmootherPosterior
+from neurodyn.posteriors.start import EncodedStart, FilterStart, Start
+from neurodyn.sde.initial import GaussianInitial
+from neurodyn.sde.linear_gaussian import LinearGaussian, TrendOU
+from neurodyn.sde.neural import MLPSDE
+from neurodyn.sde.prior import CoreInitial, Prior
+from neurodyn.sde.residual import ResidualLaw
+
+
+@dataclass
+class LatentSDEConfig:
+    """The parts of a `LatentSDE`, by name.
+
+    Raises:
+        ValueError: on construction, for choices that do not go together.
+    """
+
+    num_variables: int
+    """D."""
+    core: dict[str, Any] | None = None
+    """Arguments of a `TrendOU` core (components, joint): the prior's linear part. None: the prior is an MLP law."""
+    posterior: Literal["matched", "simulated", "smoother"] = "matched"
+    """SDE Matching; simulation on a grid; or the exact smoother of the core."""
+    latent_size: int = 8
+    """d, without a core (with one it is the core's)."""
+    likelihood: str = "gaussian"
+    """gaussian, student_t, laplace, poisson, negative_binomial, bernoulli."""
+    decoder: Literal["linear", "mlp"] = "mlp"
+    """Without a core; with one the decoder is the core's own read-out."""
+    encoder: Literal["gru", "attention"] = "gru"
+    """Reads the whole row for the posterior, and, causal, the history for the start."""
+    family: Literal["diagonal", "full", "flow"] = "diagonal"
+    """Marginals of a matched posterior."""
+    correction: bool = False
+    """The divergence-free correction of a matched posterior; needs a constant diffusion."""
+    diffusion: Literal["network", "constant"] = "constant"
+    """Of an MLP law: per coordinate, depending on the state, or constant."""
+    residual_bound: float = 1.0
+    """Largest push of the neural residual on a core, in noise standard deviations per square root of time."""
+    method: Literal["euler", "milstein", "heun", "reversible_heun"] = "euler"
+    """Of a simulated posterior."""
+    gradient: Literal["backprop", "checkpoint", "reversible", "adjoint"] = "backprop"
+    """Of a simulated posterior."""
+    longest_step: float = 0.05
+    """Longest solver step, in (scaled) time: of a simulated posterior and of all rollouts."""
+    num_times: int = 16
+    """Stratified times per row and step for the path KL of a matched or smoother posterior."""
+    inner_knots: int = 1
+    """Spline knots between two visits, of a matched posterior."""
+    num_samples: int = 1
+    """Posterior samples per row and step."""
+    context_size: int = 32
+    """Of the encoders' features."""
+    hidden_size: int = 64
+    """Of all networks."""
+    num_covariates: int = 0
+    """Known inputs that the encoders read."""
+    num_static: int = 0
+    """Static columns that the encoders read."""
+
+    def __post_init__(self) -> None:
+        if self.posterior == "smoother" and self.core is None:
+            raise ValueError("posterior: 'smoother' given without a core, whose exact smoother it is; give core={}")
+        if self.posterior == "matched" and self.core is not None:
+            raise ValueError(
+                "posterior: 'matched' given with a core, whose levels and slopes carry no noise; 'smoother' or 'simulated' wanted"
+            )
+        if self.correction and (self.posterior != "matched" or self.diffusion != "constant"):
+            raise ValueError("correction: given, but it is for a matched posterior and diffusion='constant'")
+        if self.likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood: {self.likelihood!r} given, one of {', '.join(LIKELIHOODS)} wanted")
+
+
+class Parts(NamedTuple):
+    """What `LatentSDE` takes."""
+
+    prior: Prior
+    encoder: nn.Module
+    posterior: Posterior
+    likelihood: Likelihood
+    start: Start
+
+
+class CoreReadout(nn.Module):
+    """A core's own observation, H z + bias, as a decoder."""
+
+    def __init__(self, core: LinearGaussian) -> None:
+        super().__init__()
+        self.core = core
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(..., D) for states (..., d)."""
+        loading, bias, _ = self.core.observation()
+        return z @ loading.mT.to(z.dtype) + bias.to(z.dtype)
+
+
+def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Parts:
+    """Build the parts; `core` is a ready one to share, of the kind that the configuration names."""
+    variables, context = config.num_variables, config.context_size
+    if core is None and config.core is not None:
+        core = TrendOU(variables, **config.core)
+
+    def encoder(causal: bool) -> nn.Module:
+        extra = {"num_covariates": config.num_covariates, "num_static": config.num_static}
+        return make_encoder(config.encoder, variables, context, hidden_size=config.hidden_size, causal=causal, **extra)
+
+    start: Start
+    if core is None:
+        size = noise_size = config.latent_size
+        law = MLPSDE(size, config.hidden_size, 2, linear=True, bounded=4.0, diffusion=config.diffusion, activation="silu")
+        prior = Prior(law, GaussianInitial(size))
+        likelihood = make_likelihood(
+            config.likelihood, size, variables, hidden_size=config.hidden_size, decoder=config.decoder
+        )
+        start = EncodedStart(encoder(causal=True), context, size, config.hidden_size)
+    else:
+        size, noise_size = core.law.state_size, core.law.noise_size
+        prior = Prior(ResidualLaw(core.law, config.hidden_size, config.residual_bound), CoreInitial(core))
+        likelihood = make_likelihood(config.likelihood, size, variables, decoder=CoreReadout(core))
+        _match_noise(likelihood, core)
+        start = FilterStart(encoder(causal=True), context, core, config.hidden_size)
+    posterior = _posterior(config, core, size, noise_size)
+    return Parts(prior, encoder(causal=False), posterior, likelihood, start)
+
+
+def _posterior(config: LatentSDEConfig, core: LinearGaussian | None, size: int, noise_size: int) -> Posterior:
+    if config.posterior == "smoother":
+        assert core is not None
+        return SmootherPosterior(core, config.context_size, num_times=config.num_times, hidden_size=config.hidden_size)
+    if config.posterior == "matched":
+        return MatchedPosterior(
+            size,
+            config.context_size,
+            family=config.family,
+            inner_knots=config.inner_knots,
+            num_times=config.num_times,
+            correction=config.correction,
+            hidden_size=config.hidden_size,
+        )
+    return SimulatedPosterior(
+        size,
+        noise_size,
+        config.context_size,
+        longest_step=config.longest_step,
+        method=config.method,
+        gradient=config.gradient,
+        coupling="full" if size <= 32 or size != noise_size else "diagonal",
+        hidden_size=config.hidden_size,
+    )
+
+
+def _match_noise(likelihood: Likelihood, core: LinearGaussian) -> None:
+    """Start the likelihood's noise at the core's, so that a fresh model on a core scores as the core does."""
+    log_sd = 0.5 * core.observation().variance.detach().log()
+    name = "log_noise_sd" if isinstance(likelihood, GaussianLikelihood) else "log_scale"
+    if hasattr(likelihood, name):
+        with torch.no_grad():
+            parameter = getattr(likelihood, name)
+            # in double precision, like the core: the exact evidence is then met to rounding
+            setattr(likelihood, name, nn.Parameter(log_sd.to(torch.float64).expand_as(parameter).clone()))

@@ -1,0 +1,237 @@
+"""The simulated posterior: the prior steered by a control, priced along its paths.
+
+    dz = (h(z, t) + g(z, t) u(z, t)) dt + g(z, t) dW,    KL(q || p) = E_q of the integral of |u|^2 / 2   (Girsanov),
+
+with u = a + B z + network(z, context). a and B depend on the context and on the time since the last and to the next visit, so they are
+evaluated for all steps at once, before the loop: for a linear-Gaussian model they can be the exact smoother's. Nothing is inverted, so
+G may be singular. A fresh posterior is the prior. After Li et al. (2020), arXiv 2001.01328, whose posterior drift is a free network.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from neurodyn.nets.context import Context
+from neurodyn.nets.mlp import mlp
+from neurodyn.noise import RowNoise
+from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
+from neurodyn.sde.base import SDE, Time
+from neurodyn.sde.prior import Prior
+from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.grid import Grid, step_grid
+from neurodyn.solvers.native import integrate, integrate_visits
+from neurodyn.solvers.schemes import Left
+from neurodyn.solvers.solve import sdeint
+
+GRADIENTS = ("backprop", "checkpoint", "reversible", "adjoint")
+
+
+class SimulatedPosterior(Posterior):
+    """A posterior that is simulated on a fixed grid, for any prior in the Ito sense.
+
+    Args:
+        latent_size: d. noise_size: m of the prior's noise. context_size: of the encoder's features.
+        longest_step: of the grid, in units of time.
+        method: "euler", "milstein", "heun" or "reversible_heun"; the last two need noise that does not depend on the state.
+        gradient: "backprop"; "checkpoint" (memory O(sqrt N)); "reversible" (reversible_heun only, memory O(1)); "adjoint" (torchsde's
+            stochastic adjoint, memory O(1)).
+        network: whether u has a network of z on top of its affine part.
+        coupling: B full (m, d), or diagonal for large latents (then m = d).
+        hidden_size: of the networks.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        noise_size: int,
+        context_size: int,
+        *,
+        longest_step: float,
+        method: str = "euler",
+        gradient: str = "backprop",
+        network: bool = True,
+        coupling: Literal["full", "diagonal"] = "full",
+        hidden_size: int = 64,
+    ) -> None:
+        if gradient not in GRADIENTS:
+            raise ValueError(f"gradient: {gradient!r} given, one of {', '.join(GRADIENTS)} wanted")
+        if (gradient == "reversible") != (method == "reversible_heun") and gradient in ("reversible", "adjoint"):
+            raise ValueError(f"gradient: {gradient!r} given with method {method!r}; 'reversible' goes with 'reversible_heun'")
+        if coupling not in ("full", "diagonal") or (coupling == "diagonal" and latent_size != noise_size):
+            raise ValueError(f"coupling: {coupling!r} given for d = {latent_size}, m = {noise_size}; 'full', or 'diagonal' with m = d, wanted")
+        if not longest_step > 0:
+            raise ValueError(f"longest_step: {longest_step} given, a positive step wanted")
+        super().__init__()
+        self.latent_size, self.noise_size = latent_size, noise_size
+        self.longest_step, self.method, self.gradient, self.coupling = longest_step, method, gradient, coupling
+        self.start_net = mlp([context_size, hidden_size, latent_size + latent_size * (latent_size + 1)], zero_last=True)
+        gains = latent_size if coupling == "diagonal" else noise_size * latent_size
+        self.affine_net = mlp([context_size + 4, hidden_size, hidden_size, noise_size + gains], zero_last=True)
+        self.context_layer = nn.Linear(context_size, hidden_size) if network else None
+        self.state_layer = nn.Linear(latent_size, hidden_size, bias=False) if network else None
+        self.network = mlp([hidden_size, noise_size], zero_last=True) if network else None
+
+    def start(self, context: Context, prior: Prior) -> tuple[Tensor, Tensor]:
+        """q(z at the first visit): mean (B, d) and lower triangular root (B, d, d)."""
+        size = self.latent_size
+        mean, log_diagonal, below = self.start_net(context.features[:, 0]).split((size, size, size * size), -1)
+        return mean, below.unflatten(-1, (size, size)).tril(-1) + torch.diag_embed(log_diagonal.exp())
+
+    def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
+        """See `Posterior`. With Euler steps the KL is that of the two discretised laws, without bias."""
+        z0, initial_kl = self._begin(context, prior, noise, num_samples)
+        times = context.batch.times
+        if times.shape[1] == 1:
+            return PosteriorPaths(z0[:, :, None], torch.zeros_like(initial_kl), initial_kl)
+        if self.gradient == "adjoint":
+            return self._by_adjoint(context, prior, noise, z0, initial_kl)
+        grid, control = self._control(context)
+        driven = _Driven(self, prior, control)
+        brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
+        visits = integrate_visits(
+            driven.drift,
+            driven.diffusion,
+            z0,
+            grid,
+            brownian,
+            method=self.method,
+            noise_type=prior.sde.noise_type,
+            state_independent=prior.sde.state_independent,
+            cost=driven.cost,
+            gradient=self.gradient,  # type: ignore[arg-type]
+            params=driven.parameters(),
+        )
+        assert visits.cost is not None
+        return PosteriorPaths(visits.states, visits.cost.sum(-1).mean(0), initial_kl)
+
+    def _by_adjoint(
+        self, context: Context, prior: Prior, noise: RowNoise, z0: Tensor, initial_kl: Tensor
+    ) -> PosteriorPaths:
+        """The same law through torchsde's stochastic adjoint, whose Brownian path is its own."""
+        law = _SteeredLaw(self, prior, context)
+        seed = int(noise.uniform("adjoint")[0] * 2**31)
+        states, paid = sdeint(
+            law,
+            z0,
+            context.batch.times,
+            dt=self.longest_step,
+            method=self.method,
+            generator=torch.Generator().manual_seed(seed),
+            gradient="adjoint",
+            params=[context.features],
+            logqp=True,
+            engine="torchsde",
+        )
+        return PosteriorPaths(states, paid.sum(-1).mean(0), initial_kl)
+
+    def _begin(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int) -> tuple[Tensor, Tensor]:
+        mean, root = self.start(context, prior)
+        eps = noise.samples("start", num_samples, self.latent_size, dtype=mean.dtype)
+        return mean + (root @ eps[..., None])[..., 0], prior.initial.kl_from(mean, root)
+
+    def _control(self, context: Context) -> tuple[Grid, _Control]:
+        times = context.batch.times
+        grid = step_grid(times, self.longest_step)
+        gaps = torch.tensor(grid.intervals, device=times.device)
+        return grid, self.control_at(context, grid.times[:, :-1], gaps.expand(len(times), -1))
+
+    def control_at(self, context: Context, t: Tensor, gaps: Tensor) -> _Control:
+        """What the control needs at times t (B, N) in the gaps (B, N) between visits."""
+        times = context.batch.times
+        since, until = t - times.gather(1, gaps), times.gather(1, gaps + 1) - t
+        features = context.features[:, 1:]
+        clock = torch.stack((since, until, torch.exp(-since), torch.exp(-until)), -1).to(features.dtype)
+        table = features.gather(1, gaps[..., None].expand(-1, -1, features.shape[-1]))
+        offset, gain = self.affine_net(torch.cat((table, clock), -1)).split(
+            (self.noise_size, self.affine_net[-1].out_features - self.noise_size), -1
+        )
+        if self.coupling == "full":
+            gain = gain.unflatten(-1, (self.noise_size, self.latent_size))
+        shift = self.context_layer(table) if self.context_layer is not None else None
+        return _Control(self, offset, gain, shift)
+
+    @torch.no_grad()
+    def detail(self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16) -> PathDetail:
+        """See `Posterior`: real paths, on the posterior's own grid."""
+        z0, _ = self._begin(context, prior, noise, num_samples)
+        grid, control = self._control(context)
+        driven = _Driven(self, prior, control)
+        brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
+        kinds = {"noise_type": prior.sde.noise_type, "state_independent": prior.sde.state_independent}
+        path = integrate(driven.drift, driven.diffusion, z0, grid, brownian, method=self.method, **kinds)  # type: ignore[arg-type]
+        points = path.states[..., :-1, :]
+        paid = torch.stack([control(k, point) for k, point in enumerate(points.unbind(-2))], -2)
+        return PathDetail(grid.times[:, :-1], points, paid)
+
+
+class _Control:
+    """u(k, z) = a_k + B_k z + network(z, context_k), with everything that does not depend on z unbound over steps."""
+
+    def __init__(self, posterior: SimulatedPosterior, offset: Tensor, gain: Tensor, shift: Tensor | None) -> None:
+        self.posterior = posterior
+        self.offset, self.gain = offset.unbind(1), gain.unbind(1)
+        self.shift = None if shift is None else shift.unbind(1)
+        self.tensors = [offset, gain] + ([] if shift is None else [shift])
+
+    def __call__(self, k: int, z: Tensor) -> Tensor:
+        gain = self.gain[k]
+        moved = gain * z if gain.ndim == 2 else (gain @ z[..., None])[..., 0]
+        control = self.offset[k] + moved
+        posterior = self.posterior
+        if self.shift is not None:
+            assert posterior.state_layer is not None and posterior.network is not None
+            hidden = nn.functional.silu(posterior.state_layer(z) + self.shift[k])
+            control = control + posterior.network(hidden)
+        return control
+
+
+class _SteeredLaw(SDE):
+    """The posterior as an SDE with h, for solvers that ask for any time: the control is evaluated anew at each."""
+
+    def __init__(self, posterior: SimulatedPosterior, prior: Prior, context: Context) -> None:
+        super().__init__()
+        self.posterior, self.prior, self.context = posterior, prior.sde, context
+        self.noise_type, self.sde_type = prior.sde.noise_type, prior.sde.sde_type
+        if prior.sde.state_independent and posterior.method == "reversible_heun":
+            self.sde_type = "stratonovich"  # the same law: its diffusion does not depend on the state
+        self.state_size, self.noise_size = prior.sde.state_size, prior.sde.noise_size
+
+    def drift(self, t: Time, z: Tensor) -> Tensor:
+        times = self.context.batch.times
+        now = torch.as_tensor(t, dtype=times.dtype, device=times.device).expand(len(times))[:, None]
+        gaps = (torch.searchsorted(times.contiguous(), now.contiguous(), right=True) - 1).clamp(0, times.shape[1] - 2)
+        control = self.posterior.control_at(self.context, now, gaps)(0, z)
+        diffusion = self.diffusion(t, z)
+        push = diffusion * control if self.noise_type == "diagonal" else (diffusion @ control[..., None])[..., 0]
+        return self.h(t, z) + push
+
+    def h(self, t: Time, z: Tensor) -> Tensor:
+        return self.prior.drift(t, z)
+
+    def diffusion(self, t: Time, z: Tensor) -> Tensor:
+        return self.prior.diffusion(t, z)
+
+
+class _Driven:
+    """Drift, diffusion and cost rate of the steered prior, as the native engine asks for them."""
+
+    def __init__(self, posterior: SimulatedPosterior, prior: Prior, control: _Control) -> None:
+        self.posterior, self.sde, self.control = posterior, prior.sde, control
+
+    def drift(self, k: int, t: Time, z: Tensor) -> Tensor:
+        control, diffusion = self.control(k, z), self.sde.diffusion(t, z)
+        push = diffusion * control if self.sde.noise_type == "diagonal" else (diffusion @ control[..., None])[..., 0]
+        return self.sde.drift(t, z) + push
+
+    def diffusion(self, k: int, t: Time, z: Tensor) -> Tensor:
+        return self.sde.diffusion(t, z)
+
+    def cost(self, k: int, t: Time, left: Left) -> Tensor:
+        return 0.5 * self.control(k, left.point).square().sum(-1)
+
+    def parameters(self) -> list[Tensor]:
+        own = [*self.posterior.parameters(), *self.sde.parameters()]
+        return [tensor for tensor in own if tensor.requires_grad] + self.control.tensors
