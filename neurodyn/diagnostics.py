@@ -30,7 +30,8 @@ class Diagnostic(NamedTuple):
         unit: what the number counts.
         verdict: "good"; "look": worth a look; "bad": mend this before trusting the model.
         sentence: plain English: what it means and what to try.
-        parts: the same quantity by coordinate, span of time or level, for a bar chart; may be empty.
+        parts: by coordinate, span of time or level, for a bar chart; may be empty.
+        part_unit: what the parts count.
         reference: where the parts would lie if all were well; None where there is no such place.
     """
 
@@ -40,6 +41,7 @@ class Diagnostic(NamedTuple):
     verdict: Verdict
     sentence: str
     parts: dict[str, float]
+    part_unit: str
     reference: float | None
 
 
@@ -92,7 +94,16 @@ def posterior_collapse(kl: Tensor, path: Tensor, present: Tensor | None = None) 
         says += " The others follow the prior: a smaller latent_size would do, or a slower KL warm-up might use them."
     else:
         verdict = "good"
-    return Diagnostic("posterior collapse", active, "share of active coordinates", verdict, says, parts, None)
+    return Diagnostic(
+        "posterior collapse",
+        active,
+        "share of active coordinates",
+        verdict,
+        says,
+        parts,
+        "share of variance between series",
+        None,
+    )
 
 
 def reconstruction_gain(
@@ -128,7 +139,16 @@ def reconstruction_gain(
             " Little of the data passes through the latent: give the observation noise a smaller start, warm the KL "
             "weight up more slowly, or train longer."
         )
-    return Diagnostic("reconstruction gain", gain, "explained share", verdict, says, parts, 0.0)
+    return Diagnostic(
+        "reconstruction gain",
+        gain,
+        "explained share",
+        verdict,
+        says,
+        parts,
+        "explained share of the squared error",
+        0.0,
+    )
 
 
 def diffusion_collapse(path: Tensor, times: Tensor, diffusion: Tensor) -> Diagnostic:
@@ -206,7 +226,16 @@ def diffusion_collapse(path: Tensor, times: Tensor, diffusion: Tensor) -> Diagno
         says += f" {', '.join(quiet)} hardly moves at random: fine for a smooth quantity, else set a diffusion floor."
     verdict: Verdict = "bad" if bad else "look" if look else "good"
     parts = {f"z{k + 1}": float(r) for k, r in enumerate(ratio)}
-    return Diagnostic("diffusion collapse", roughness, "roughness over the prior's", verdict, says, parts, 1.0)
+    return Diagnostic(
+        "diffusion collapse",
+        roughness,
+        "roughness over the prior's",
+        verdict,
+        says,
+        parts,
+        "roughness over the prior's",
+        1.0,
+    )
 
 
 def drift_gap(posterior_drift: Tensor, prior_drift: Tensor, diffusion: Tensor, times: Tensor) -> Diagnostic:
@@ -274,7 +303,9 @@ def drift_gap(posterior_drift: Tensor, prior_drift: Tensor, diffusion: Tensor, t
             f" {peak:.0%} of the path KL falls into {worst} of the time: look at the initial law, or at an event there."
         )
     verdict: Verdict = "bad" if systematic > 0.5 else "look" if systematic > 0.2 or peak > 0.5 else "good"
-    return Diagnostic("drift gap", size_of_u, "mean |control|, per sqrt(time)", verdict, says, parts, 0.1)
+    return Diagnostic(
+        "drift gap", size_of_u, "mean |control|, per sqrt(time)", verdict, says, parts, "share of the path KL", 0.1
+    )
 
 
 def forecast_calibration(pit: Tensor, level: float = 0.9) -> Diagnostic:
@@ -318,7 +349,14 @@ def forecast_calibration(pit: Tensor, level: float = 0.9) -> Diagnostic:
     verdict: Verdict = "bad" if bad else "look" if look else "good"
     parts = {f"{100 * a:g} %": float(c) - float(a) for a, c in zip(levels[:9], curve, strict=False)}
     return Diagnostic(
-        "forecast calibration", coverage, f"coverage of the {level:.0%} interval", verdict, says, parts, 0.0
+        "forecast calibration",
+        coverage,
+        f"coverage of the {level:.0%} interval",
+        verdict,
+        says,
+        parts,
+        "coverage minus level",
+        0.0,
     )
 
 

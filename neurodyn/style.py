@@ -64,6 +64,22 @@ def title(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=9.5, color=INK, loc="left")
 
 
+def per_cent(axes: Axes, which: str) -> None:
+    """Ticks of shares as per cent on the axes named in ``which``, "x", "y" or "xy"."""
+    from matplotlib.ticker import PercentFormatter
+
+    for letter in which:
+        axis = axes.xaxis if letter == "x" else axes.yaxis
+        axis.set_major_formatter(PercentFormatter(1.0))
+
+
+def blues() -> Any:
+    """A colour map from pale to the blue of the lines, dark enough at its start to be seen on white."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("neurodyn_blues", ["#c9dff0", SKY, BLUE, "#003f66"])
+
+
 def legend_above(figure: Figure, handles: list[Any], labels: list[str], columns: int | None = None) -> None:
     """One legend for all panels, above them."""
     if handles:
