@@ -1,8 +1,8 @@
-"""Gradients at a memory of about sqrt(N): the forward pass keeps one state per chunk, the backward pass runs chunks again.
+"""Gradients at a memory of about sqrt(N): forward keeps one state per chunk, backward runs the chunks again.
 
-With chunks of sqrt(N) steps, sqrt(N) states and the graph of one chunk are held at a time, for one more evaluation of every
-step. Source: Chen, Xu, Zhang and Guestrin (2016), arXiv 1604.06174. Written by hand, because the general tool keeps a record
-of every saved tensor, which takes a quarter of the memory that it is to save.
+With chunks of sqrt(N) steps, sqrt(N) states and the graph of one chunk are held at a time, for one more evaluation of
+every step. Source: Chen, Xu, Zhang and Guestrin (2016), arXiv 1604.06174. Written by hand, because torch's general tool
+keeps a record of every saved tensor, a quarter of the memory that it is to save.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class CheckpointedSolve(torch.autograd.Function):
     """A solve for `solve_by`."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: D102
         ctx: Any,
         scheme: Scheme,
         cost: Cost | None,
@@ -55,7 +55,7 @@ class CheckpointedSolve(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
         scheme, count = ctx.scheme, ctx.width
         z0, *saved = ctx.saved_tensors
         split = count * (len(ctx.bounds) - 1)
@@ -74,15 +74,10 @@ class CheckpointedSolve(torch.autograd.Function):
             pairs = list(zip(state, after, strict=False))
             pairs += [(value, by_place[place]) for place, value in seen.items()]
             pairs += [(value, by_gap[gap]) for gap, value in costs.items()]
-            pairs = [(value, grad) for value, grad in pairs if value.requires_grad]
-            if pairs:
-                values, weights = zip(*pairs, strict=True)
-                found = torch.autograd.grad(values, [*leaves, *params], weights, allow_unused=True)
-                add_gradients(totals, found[len(leaves) :])
-            else:
-                found = (None,) * len(leaves)
-            after = [
-                torch.zeros_like(leaf) if grad is None else grad
-                for leaf, grad in zip(leaves, found[: len(leaves)], strict=True)
-            ]
+            # The state always requires gradients, for it is computed from leaves that do.
+            values, weights = zip(*((value, grad) for value, grad in pairs if value.requires_grad), strict=True)
+            found = torch.autograd.grad(values, [*leaves, *params], weights, allow_unused=True)
+            add_gradients(totals, found[len(leaves) :])
+            after = [torch.zeros_like(leaf) for leaf in leaves]
+            add_gradients(after, found[: len(leaves)])
         return (None, None, None, None, None, after[0], *totals)

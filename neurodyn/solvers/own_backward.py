@@ -23,8 +23,8 @@ def solve_by(
     """States at the visits by their place in the grid, and costs by gap, with gradients to z0 and `params`.
 
     Args:
-        function: its forward takes (scheme, cost, noise, places, gaps, z0, *params) and returns the states at `places`, then
-            the costs of `gaps`.
+        function: its forward takes (scheme, cost, noise, places, gaps, z0, *params) and returns the states at
+            `places`, then the costs of `gaps`.
         scheme, cost, z0, noise, params: as in `integrate_visits`.
 
     Raises:

@@ -25,10 +25,10 @@ from neurodyn.solvers.schemes import Left, ReversibleHeun
 
 
 class ReversibleSolve(torch.autograd.Function):
-    """A solve for `solve_by`, whose scheme is a `ReversibleHeun`: one evaluation and one small backward per step back."""
+    """A solve for `solve_by` by a `ReversibleHeun`: back, every step takes one evaluation and one small backward."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: D102
         ctx: Any,
         scheme: ReversibleHeun,
         cost: Cost | None,
@@ -62,7 +62,7 @@ class ReversibleSolve(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
         count = len(ctx.places)
         z0, *saved = ctx.saved_tensors
         outputs = dict(zip(ctx.places, saved[:count], strict=True))
