@@ -20,7 +20,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def fingerprint(folder: Path = ROOT) -> str:
-    """Checksum of the code that a benchmark's numbers come from, so that results of older code are never taken for new ones."""
+    """Checksum of the code that numbers come from, so that results of older code are never taken for new ones."""
     sha = hashlib.sha256()
     for room in ("benchmarks", "datasets", "neurodyn"):
         for path in sorted((folder / room).rglob("*.py")):

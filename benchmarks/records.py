@@ -1,4 +1,4 @@
-"""What a benchmark writes: one record per cell of a table, in `benchmarks/results/NAME.json`, from which docs are rendered."""
+"""What a benchmark writes: a record per cell of a table, in `benchmarks/results/NAME.json`; docs are made from it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 class Record:
     """One number of one table.
 
-    value: the number, the mean over `seeds` if there are several. low, high: its lowest and highest value over seeds, or
-    another range that the table's text names. unit: what it is counted in, "" for a pure number. better: which way is
-    good, "" where neither is. source: "" for a number measured by `command`; a citation for a published one. date:
+    value: the number, the mean over `seeds` if there are several. low, high: its lowest and highest value over seeds,
+    or another range that the table's text names. unit: what it is counted in, "" for a pure number. better: which way
+    is good, "" where neither is. source: "" for a number measured by `command`; a citation for a published one. date:
     ISO day. hardware: processor, cores, accelerator. versions: of the packages that the number depends on.
     """
 
@@ -71,7 +71,7 @@ def measured(
     unit: str = "",
     better: Literal["lower", "higher", ""] = "",
 ) -> Record:
-    """A record of the mean of `values` with their range, one value per seed, stamped with today, this machine and its packages.
+    """The mean of `values`, one per seed, and their range, stamped with today, this machine and its packages.
 
     Raises ValueError if there are not as many values as seeds, or none.
     """
@@ -123,7 +123,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def merge_records(path: Path, records: Iterable[Record]) -> list[Record]:
-    """Write records into the file at `path`: those of a known key replace the old ones in their place, others are appended."""
+    """Write records into a file: those of a known key replace the old ones in their place, others are appended."""
     merged: dict[tuple[str, str, str, str], Record] = {}
     for record in [*(read_records(path) if path.exists() else []), *records]:
         merged[record.key] = record

@@ -55,7 +55,7 @@ def _best(records: Iterable[Record]) -> set[tuple[str, str, str, str]]:
 
 
 def render_table(records: Sequence[Record]) -> str:
-    """A Markdown table of one table's records, with what made it beneath. Rows and columns stand in order of first mention.
+    """A Markdown table of one table's records, with what made it beneath; rows and columns in order of first mention.
 
     Published numbers get rows of their own, marked with a number for their source.
     """
@@ -126,7 +126,7 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
-    """Render all pages, or with --check only say which differ from the results. Returns 1 if a page differs or cannot be made."""
+    """Render all pages, or with --check say which differ from the results: 1 if a page differs or cannot be made."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.render", description=__doc__.splitlines()[0] if __doc__ else None
     )

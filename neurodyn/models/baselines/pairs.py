@@ -1,4 +1,4 @@
-"""What was known at a visit, paired with what a later visit of the same row then showed: the material of persistence models."""
+"""What was known at a visit, paired with what a later visit of the row then showed: what persistence models learn."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class LastSeen(NamedTuple):
 class Pairs(NamedTuple):
     """N pairs of a cut (a visit that ends the history) and a later visit of the same row.
 
-    horizon: (N,) float64, time from the cut to the later visit, > 0; last: (N, D), last values known at the cut, 0 where
-    there is none; age: (N, D) float64, time from the last value to the later visit; seen: (N, D) bool, whether there is a
-    last value; truth: (N, D), the later visit's values; observed: (N, D) bool, which of them are observed.
+    horizon: (N,) float64, time from the cut to the later visit, > 0; last: (N, D), last values known at the cut, 0
+    where there is none; age: (N, D) float64, time from the last value to the later visit; seen: (N, D) bool, whether
+    there is a last value; truth: (N, D), the later visit's values; observed: (N, D) bool, which of them are observed.
     """
 
     horizon: Tensor

@@ -1,4 +1,4 @@
-"""Last value, and last value regressed to the mean by horizon: the forecasts that any model of short series has to beat."""
+"""Last value, and last value regressed to the mean by horizon: forecasts that any model of short series has to beat."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from neurodyn.forecast import Forecast, check_forecast_times
-from neurodyn.models.baselines.pairs import Pairs, last_seen, training_pairs
+from neurodyn.models.baselines.pairs import Pairs, last_seen, row_noise, training_pairs
 from neurodyn.models.baselines.residuals import ResidualBank
 from neurodyn.series import SeriesBatch
 
 
 class LastValue:
-    """Each variable stays at its last observed value; the spread is what the training set's errors were at that horizon.
+    """Each variable stays at its last value; the spread is what the training set's errors were at that horizon.
 
     A variable that the history never observed is forecast by the training values' distribution.
 
@@ -60,24 +60,28 @@ class LastValue:
     def forecast(
         self, history: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None
     ) -> Forecast:
-        """Sample values at `times` (B, H), not before the row's last observed visit. Errors at different times are independent."""
+        """Sample values at `times`, (B, H) or (H,), not before a row's last observed visit.
+
+        Errors at different times of a row are drawn independently.
+        """
         known = last_seen(history)
         last, when, seen = (part[:, -1, None] for part in known)
         times = check_forecast_times(history, times)
         horizon = times - history.last_time[:, None]
         point = torch.where(seen, self._point(last, times[..., None] - when), self.mean)
-        error = self._bank.sample(horizon, num_samples, generator=generator)
+        noise = row_noise(history, generator)
+        error = self._bank.sample(horizon, num_samples, noise)
         if not seen.all():
-            error = torch.where(seen, error, self._marginal.sample(horizon, num_samples, generator=generator))
+            error = torch.where(seen, error, self._marginal.sample(horizon, num_samples, noise))
         return Forecast.of(history, times, point + error)
 
 
 class RegressedLastValue(LastValue):
     """Last value, drawn towards the mean the more the longer it is ago: y = mean(h) + phi(h) (last - mean) + error.
 
-    Per variable, phi(h) and the drift mean(h) are sums of a constant and exponentials exp(-h / tau) with scales tau from
-    the shortest to the longest training horizons, fitted by ridge regression on all training pairs. h is the time since
-    that variable's own last value. For an Ornstein-Uhlenbeck process observed without noise, phi(h) = exp(-rate h).
+    Per variable, phi(h) and the drift mean(h) are sums of a constant and exponentials exp(-h / tau) with scales tau
+    from the shortest to the longest training horizons, fitted by ridge regression on all training pairs. h is the time
+    since that variable's own last value. For an Ornstein-Uhlenbeck process without noise, phi(h) = exp(-rate h).
 
     Args:
         neighbours, max_pairs: as in `LastValue`.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from neurodyn.noise import RowNoise
+
 
 class ResidualBank:
     """Draws forecast errors from the training pairs whose horizon is nearest to the one asked for.
 
-    One draw is a whole visit's residuals, so errors keep their correlation over variables; an entry that the drawn visit
-    did not observe is filled by a draw for that variable alone. Draws at different forecast times are independent. Beyond
-    the longest horizon of the training set, the window stays at the longest ones.
+    One draw is a whole visit's residuals, so errors keep their correlation over variables; an entry that the drawn
+    visit did not observe is filled by a draw for that variable alone. Draws at different forecast times are
+    independent. Beyond the longest horizon of the training set, the window stays at the longest ones.
 
     Args:
         horizon: (N,) of the training pairs, N >= 1.
@@ -29,21 +31,26 @@ class ResidualBank:
         order = torch.argsort(horizon, stable=True)
         self.horizon, self.residual, self.mask = horizon[order], residual[order], mask[order]
         self.neighbours = neighbours
+        self._complete = bool(mask.all())
         self._single = [(self.horizon[known], self.residual[known, v]) for v, known in enumerate(self.mask.unbind(1))]
 
-    def _draw(self, bank: Tensor, horizon: Tensor, num_samples: int, generator: torch.Generator | None) -> Tensor:
-        """Indices (S, *horizon.shape) into a bank sorted by horizon."""
+    def _draw(self, bank: Tensor, horizon: Tensor, num_samples: int, noise: RowNoise, purpose: str) -> Tensor:
+        """Indices (S, B, H) into a bank sorted by horizon."""
         width = min(self.neighbours, len(bank))
         middle = torch.searchsorted(bank, horizon.contiguous())
         start = (middle - width // 2).clamp(0, len(bank) - width)
-        return start + torch.randint(width, (num_samples, *horizon.shape), generator=generator, device=horizon.device)
+        uniform = noise.uniform(purpose, num_samples, horizon.shape[1]).transpose(0, 1)
+        return start + (uniform * width).long().clamp(max=width - 1)
 
-    def sample(self, horizon: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Residuals (S, *horizon.shape, D) at the given horizons (any shape)."""
+    def sample(self, horizon: Tensor, num_samples: int, noise: RowNoise) -> Tensor:
+        """Residuals (S, B, H, D) at the horizons (B, H) of the noise's B rows."""
         horizon = horizon.to(self.horizon)
-        index = self._draw(self.horizon, horizon, num_samples, generator)
-        residual, known = self.residual[index], self.mask[index]
-        if self.mask.all():
+        index = self._draw(self.horizon, horizon, num_samples, noise, "visit")
+        residual = self.residual[index]
+        if self._complete:
             return residual
-        alone = [values[self._draw(bank, horizon, num_samples, generator)] for bank, values in self._single]
-        return torch.where(known, residual, torch.stack(alone, -1))
+        alone = [
+            values[self._draw(bank, horizon, num_samples, noise, f"variable {v}")]
+            for v, (bank, values) in enumerate(self._single)
+        ]
+        return torch.where(self.mask[index], residual, torch.stack(alone, -1))

@@ -1,0 +1,34 @@
+"""The score by which forecasters choose their weights: CRPS of their forecasts of the validation rows' later visits."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from neurodyn.metrics.scores import crps
+from neurodyn.series import SeriesBatch
+
+FRACTIONS = (0.3, 0.5, 0.7)
+
+
+@torch.no_grad()
+def forecast_crps(model: nn.Module, batch: SeriesBatch, num_samples: int = 100) -> float:
+    """Mean CRPS of all values after cuts at 30, 50 and 70 % of each row's visits, always with the same random numbers.
+
+    Args:
+        model: has `forecast(history, times, num_samples, generator=)`.
+
+    Raises:
+        ValueError: no row has two visits.
+    """
+    total, count = 0.0, 0
+    for fraction in FRACTIONS:
+        history, after = batch.history(fraction=fraction), batch.after(fraction=fraction)
+        generator = torch.Generator().manual_seed(0)
+        forecast = model.forecast(history, after.times, num_samples, generator=generator)  # type: ignore[operator]
+        scores = crps(forecast.samples, after.values, after.mask)
+        total += float(scores[after.mask].double().sum())
+        count += int(after.mask.sum())
+    if count == 0:
+        raise ValueError("validation: no row with two or more visits given, so there is nothing to forecast")
+    return total / count
