@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from neurodyn.metrics.scores import calibration_curve
+from neurodyn.style import percent
 
 Verdict = Literal["good", "look", "bad"]
 
@@ -32,6 +33,7 @@ class Diagnostic(NamedTuple):
         sentence: plain English: what it means and what to try.
         parts: by coordinate, span of time or level, for a bar chart; may be empty.
         part_unit: what the parts count.
+        part_range: the least range that a chart of the parts shows, so that small ones look small.
         reference: where the parts would lie if all were well; None where there is no such place.
     """
 
@@ -42,6 +44,7 @@ class Diagnostic(NamedTuple):
     sentence: str
     parts: dict[str, float]
     part_unit: str
+    part_range: tuple[float, float]
     reference: float | None
 
 
@@ -102,6 +105,7 @@ def posterior_collapse(kl: Tensor, path: Tensor, present: Tensor | None = None) 
         says,
         parts,
         "share of variance between series",
+        (0.0, 1.0),
         None,
     )
 
@@ -132,7 +136,7 @@ def reconstruction_gain(
     start = torch.where(mask, values - prior_mean, 0.0).double().square().sum((0, 1))
     gain = float(1 - left.sum() / start.sum())
     parts = {n: float(1 - a / b) for n, a, b in zip(names, left, start, strict=True) if b > 0}
-    says = f"The posterior explains {gain:.0%} of the squared error that the prior's mean leaves."
+    says = f"The posterior explains {percent(gain)} of the squared error that the prior's mean leaves."
     verdict: Verdict = "good" if gain >= 0.3 else "look" if gain >= 0.05 else "bad"
     if verdict != "good":
         says += (
@@ -147,6 +151,7 @@ def reconstruction_gain(
         says,
         parts,
         "explained share of the squared error",
+        (0.0, 1.0),
         0.0,
     )
 
@@ -206,7 +211,7 @@ def diffusion_collapse(path: Tensor, times: Tensor, diffusion: Tensor) -> Diagno
     quiet = [f"z{k + 1}" for k in range(size) if float(noise[k]) < 0.01]
     says = (
         f"Posterior paths have {float(ratio.min()):.2g} to {float(ratio.max()):.2g} times the roughness of the prior, "
-        f"whose noise makes {best:.1%} of the variation of the most random coordinate."
+        f"whose noise makes {percent(best, 1)} of the variation of the most random coordinate."
     )
     bad = not 0.3 <= roughness <= 3 or best < 0.001
     look = not 0.7 <= roughness <= 1.4 or worst < 0.01
@@ -234,6 +239,7 @@ def diffusion_collapse(path: Tensor, times: Tensor, diffusion: Tensor) -> Diagno
         says,
         parts,
         "roughness over the prior's",
+        (0.0, 1.5),
         1.0,
     )
 
@@ -289,7 +295,7 @@ def drift_gap(posterior_drift: Tensor, prior_drift: Tensor, diffusion: Tensor, t
     says = f"The posterior steers by {size_of_u:.2g} noise units, {total:.3g} nats of path KL per series"
     systematic = _systematic_share(u, tenth) if rows > 1 else math.nan
     if rows > 1:
-        says += f", {max(systematic, 0.0):.0%} of it the same way in all series"
+        says += f", {percent(max(systematic, 0.0))} of it the same way in all series"
     says += "."
     peak = float(share.max()) if points > 20 else 0.0
     if systematic > 0.2:
@@ -299,12 +305,18 @@ def drift_gap(posterior_drift: Tensor, prior_drift: Tensor, diffusion: Tensor, t
         )
     elif peak > 0.5:
         worst = list(parts)[int(share.argmax())]
-        says += (
-            f" {peak:.0%} of the path KL falls into {worst} of the time: look at the initial law, or at an event there."
-        )
+        says += f" {percent(peak)} of the path KL falls into {worst} of the time: look there, or at the initial law."
     verdict: Verdict = "bad" if systematic > 0.5 else "look" if systematic > 0.2 or peak > 0.5 else "good"
     return Diagnostic(
-        "drift gap", size_of_u, "mean |control|, per sqrt(time)", verdict, says, parts, "share of the path KL", 0.1
+        "drift gap",
+        size_of_u,
+        "mean |control|, per sqrt(time)",
+        verdict,
+        says,
+        parts,
+        "share of the path KL",
+        (0.0, 0.3),
+        0.1,
     )
 
 
@@ -333,7 +345,7 @@ def forecast_calibration(pit: Tensor, level: float = 0.9) -> Diagnostic:
     below = float((known < 0.5).double().mean())
     off, tilt = abs(coverage - level), abs(below - 0.5)
     tilt_error = 0.5 / math.sqrt(known.numel())
-    says = f"{coverage:.0%} of {known.numel()} later values lie inside the {level:.0%} interval."
+    says = f"{percent(coverage)} of {known.numel()} later values lie inside the {percent(level)} interval."
     if off > max(0.03, 2 * error):
         says += (
             " The intervals are too narrow: forecasts claim to know too much; check the diffusion, use more rows, or "
@@ -343,7 +355,7 @@ def forecast_calibration(pit: Tensor, level: float = 0.9) -> Diagnostic:
         )
     if tilt > max(0.05, 2 * tilt_error):
         side = "high" if below > 0.5 else "low"
-        says += f" Forecasts are too {side}: {below:.0%} of the values fall below the median."
+        says += f" Forecasts are too {side}: {percent(below)} of the values fall below the median."
     bad = off > max(0.08, 3 * error) or tilt > max(0.15, 3 * tilt_error)
     look = off > max(0.03, 2 * error) or tilt > max(0.05, 2 * tilt_error)
     verdict: Verdict = "bad" if bad else "look" if look else "good"
@@ -351,11 +363,12 @@ def forecast_calibration(pit: Tensor, level: float = 0.9) -> Diagnostic:
     return Diagnostic(
         "forecast calibration",
         coverage,
-        f"coverage of the {level:.0%} interval",
+        f"coverage of the {percent(level)} interval",
         verdict,
         says,
         parts,
         "coverage minus level",
+        (-0.1, 0.1),
         0.0,
     )
 

@@ -70,7 +70,7 @@ def per_cent(axes: Axes, which: str) -> None:
 
     for letter in which:
         axis = axes.xaxis if letter == "x" else axes.yaxis
-        axis.set_major_formatter(PercentFormatter(1.0))
+        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def blues() -> Any:
@@ -80,12 +80,16 @@ def blues() -> Any:
     return LinearSegmentedColormap.from_list("neurodyn_blues", ["#c9dff0", SKY, BLUE, "#003f66"])
 
 
-def legend_above(figure: Figure, handles: list[Any], labels: list[str], columns: int | None = None) -> None:
-    """One legend for all panels, above them."""
+def percent(share: float, digits: int = 0) -> str:
+    """A share as text: 0.9 is "90 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def legend_above(figure: Figure, handles: list[Any], labels: list[str]) -> None:
+    """One legend for all panels, above them, in as many columns as the width allows."""
     if handles:
-        figure.legend(
-            handles, labels, loc="outside upper left", ncols=columns or min(len(labels), 5), frameon=False, fontsize=8.5
-        )
+        columns = max(1, min(len(labels), int(figure.get_figwidth() / 1.35)))
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=8.5)
 
 
 def png(figure: Figure, dpi: int = 144) -> bytes:

@@ -59,11 +59,11 @@ def missingness(batch: SeriesBatch, *, time_label: str = "time", max_rows: int =
     style.title(left, f"{int(present.sum())} visits")
     often = batch.mask.double().sum((0, 1)).cpu() / present.sum()
     places = range(batch.num_variables)
-    right.barh(places, often, color=style.BLUE, height=0.72)
+    right.barh(places, often.tolist(), color=style.BLUE, height=0.72)
     for k in places:
         inside = float(often[k]) > 0.85
         right.annotate(
-            f"{float(often[k]):.0%}",
+            style.percent(float(often[k])),
             (float(often[k]), k),
             xytext=(-4 if inside else 4, 0),
             fontsize=8,
@@ -78,5 +78,5 @@ def missingness(batch: SeriesBatch, *, time_label: str = "time", max_rows: int =
     right.invert_yaxis()
     right.grid(False, axis="y")
     style.per_cent(right, "x")
-    style.title(right, f"{float(often.mean()):.0%} of the table is filled")
+    style.title(right, f"{style.percent(float(often.mean()))} of the table is filled")
     return figure

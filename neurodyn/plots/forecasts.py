@@ -44,7 +44,7 @@ def forecast_fan(
     names = [forecast.variables[v] if isinstance(v, int) else v for v in chosen]
     lines, columns = len(chosen), len(chosen_rows)
     figure, panels = style.grid_of_axes(
-        lines, columns, width=max(5.0, 3.3 * columns), height=2.1 * lines + 0.7, sharey="row"
+        lines, columns, width=max(5.0, 3.3 * columns), height=2.1 * lines + 0.7, sharex="col", sharey="row"
     )
     for i, variable in enumerate(names):
         for j, row in enumerate(rows):
@@ -60,14 +60,13 @@ def forecast_fan(
     return figure
 
 
-def calibration(pit: Tensor, *, name: str = "forecast") -> Figure:
+def calibration(pit: Tensor) -> Figure:
     """Left: how often central intervals hold the truth, against how often they say. Right: the PIT histogram.
 
     Grey: where 95 % of the curves (bars) of a calibrated forecast would lie, were the values independent.
 
     Args:
         pit: any shape, NaN where there is no truth.
-        name: of the model, for the legend.
     """
     known = pit[~pit.isnan()].double().cpu()
     if known.numel() == 0:
@@ -79,27 +78,38 @@ def calibration(pit: Tensor, *, name: str = "forecast") -> Figure:
     band = 1.96 * (levels * (1 - levels) / count).sqrt()
     left.fill_between(levels, levels - band, levels + band, color="#d1d5db", linewidth=0)
     left.plot([0, 1], [0, 1], color=style.QUIET, linewidth=0.9)
-    left.plot(levels, calibration_curve(known, levels), color=style.BLUE, linewidth=1.9, label=name)
-    for level in (0.5, 0.9):
-        found = float(calibration_curve(known, torch.tensor([level]))[0])
-        left.plot([level], [found], marker="o", markersize=5, color=style.BLUE)
-        left.annotate(
-            f"{found:.0%} of {level:.0%}",
-            (level, found),
-            xytext=(7, -12),
-            textcoords="offset points",
-            fontsize=8,
-            color=style.INK,
-            ha="left" if level < 0.8 else "right",
-        )
+    left.plot(levels, calibration_curve(known, levels), color=style.BLUE, linewidth=1.9)
+    marked = torch.tensor([0.5, 0.9], dtype=torch.float64)
+    found = calibration_curve(known, marked)
+    left.plot(marked, found, linestyle="", marker="o", markersize=5, color=style.BLUE)
+    says = [f"{style.percent(m)} interval: {style.percent(f)} inside" for m, f in zip(marked, found, strict=True)]
+    # In the corner that the curve leaves free.
+    narrow = float(found[0]) <= 0.5
+    left.annotate(
+        "\n".join(says),
+        (0.04, 0.96) if narrow else (0.96, 0.04),
+        xycoords="axes fraction",
+        fontsize=8,
+        color=style.INK,
+        ha="left" if narrow else "right",
+        va="top" if narrow else "bottom",
+    )
     left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="probability of the interval", ylabel="share inside")
     style.per_cent(left, "xy")
     style.title(left, "coverage: below the line is too narrow")
     bins = 10 if count < 2000 else 20
     density, edges = pit_histogram(known, bins)
     error = 1.96 * math.sqrt((bins - 1) / count)
-    right.axhspan(1 - error, 1 + error, color="#d1d5db", linewidth=0)
-    right.bar(edges[:-1], density, width=1 / bins, align="edge", color=style.SKY, edgecolor="white", linewidth=1)
+    right.bar(
+        edges[:-1].tolist(),
+        density.tolist(),
+        width=1 / bins,
+        align="edge",
+        color=style.SKY,
+        edgecolor="white",
+        linewidth=1,
+    )
+    right.axhspan(1 - error, 1 + error, color="#6b7280", alpha=0.22, linewidth=0)
     right.axhline(1, color=style.QUIET, linewidth=0.9)
     right.set(xlim=(0, 1), xlabel="place of the truth in its forecast (PIT)", ylabel="density")
     right.set_ylim(0, max(1.5, 1.08 * float(density.max())))
@@ -141,7 +151,7 @@ def by_horizon(
     for level in levels:
         right.axhline(level, color=style.QUIET, linewidth=0.9)
         right.annotate(
-            f"{level:.0%}",
+            style.percent(level),
             (1.01, level),
             xycoords=("axes fraction", "data"),
             fontsize=8,
@@ -153,7 +163,7 @@ def by_horizon(
     right.set(xlabel=time_label, ylabel="share of the truth inside", ylim=(0, 1))
     style.per_cent(right, "y")
     style.title(left, "error of the forecast: lower is better")
-    style.title(right, "coverage of the intervals: on the grey line is right")
+    style.title(right, "coverage: on the grey line is right")
     if len(tables) > 1:
         style.legend_above(figure, *left.get_legend_handles_labels())
     return figure

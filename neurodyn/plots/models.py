@@ -157,11 +157,15 @@ def diagnostic_bars(diagnostics: Sequence[Diagnostic]) -> Figure:
     )
     for axes, one in zip(panels.flat, drawn, strict=False):
         values = list(one.parts.values())
-        axes.barh(range(len(values)), values, color=style.VERDICT[one.verdict], height=0.7)
+        bars = axes.barh(range(len(values)), values, color=style.VERDICT[one.verdict], height=0.7)
+        axes.bar_label(bars, fmt="%.2g", padding=3, fontsize=7.5, color=style.INK)
         axes.set_yticks(range(len(values)), list(one.parts))
         axes.tick_params(axis="y", labelcolor=style.INK, length=0, labelsize=7.5 if len(values) > 8 else 8)
         axes.invert_yaxis()
         axes.grid(False, axis="y")
+        low, high = one.part_range
+        axes.set_xlim(min(low, 1.2 * min(values)), max(high, 1.2 * max(values)))
+        axes.locator_params(axis="x", nbins=5)
         if one.reference is not None:
             axes.axvline(one.reference, color=style.INK, linewidth=1)
         axes.set_xlabel(one.part_unit)
