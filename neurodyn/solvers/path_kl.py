@@ -28,8 +28,7 @@ def path_kl_rate(excess: Tensor, diffusion: Tensor, noise_type: NoiseType) -> Te
     size, noise_size = diffusion.shape[-2:]
     column = excess.unsqueeze(-1)
     if noise_size == 1:
-        along = (diffusion * column).sum((-2, -1))
-        return 0.5 * along.square() / diffusion.square().sum((-2, -1))
+        return 0.5 * ((diffusion * column).sum((-2, -1)) / diffusion.square().sum((-2, -1))).square()
     if noise_size > size:
         weighted = torch.linalg.solve(diffusion @ diffusion.mT, column)
         return 0.5 * (weighted * column).sum((-2, -1))

@@ -67,9 +67,9 @@ def sdeint(
     grid = step_grid(times if times.device == y0.device else times.to(y0.device), dt)
     z0 = _start(y0, grid)
     law = as_law(sde, z0.shape[-1])
-    _check_law(law, grid, z0)
     if logqp and not hasattr(sde, "h"):
         raise ValueError(f"logqp: got {type(sde).__name__} without a prior drift h, want one that has it")
+    _check_law(law, grid, z0)
     trained = [*law.parameters(), *params]
 
     if engine == "torchsde":

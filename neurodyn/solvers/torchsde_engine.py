@@ -65,6 +65,9 @@ def solve_torchsde(
     else:
         path = GridBrownian(_in_steps(noise, grid, z0, spare), y)
     options: dict[str, Any] = {"method": method, "dt": 1.0, "bm": path}
+    if method == "milstein" and law.noise_type == "scalar":
+        # torchsde 0.2.6 differentiates |g|^2 where it should differentiate g along g; by differences it gets it right.
+        options["options"] = {"grad_free": True}
     if adaptive is not None:
         options |= {"adaptive": True, "rtol": adaptive.rtol, "atol": adaptive.atol, "dt_min": adaptive.shortest}
     solve: Any = torchsde_sdeint
