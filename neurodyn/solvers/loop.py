@@ -54,6 +54,8 @@ def check_noise(noise: Tensor | Brownian, grid: Grid, z0: Tensor) -> None:
     given = tuple(noise.shape) if isinstance(noise, Tensor) else (noise.num_steps, *noise.shape, noise.noise_size)
     if given[:-1] != (steps, *lead):
         raise ValueError(f"noise: got shape {given}, want {(steps, *lead)} and the noise size: one increment per step")
+    if noise.dtype != z0.dtype:
+        raise ValueError(f"noise: got {noise.dtype}, want {z0.dtype}, that of the state")
 
 
 def one_by_one(noise: Tensor | Brownian) -> Iterator[Tensor]:

@@ -44,8 +44,7 @@ def odeint(
     """
     if method not in _FIXED + _ADAPTIVE:
         raise ValueError(f"method: got {method!r}, want one of {', '.join(_FIXED + _ADAPTIVE)}")
-    times = torch.as_tensor(ts)
-    grid = step_grid(times.to(y0.device), dt)
+    grid = step_grid(ts, dt)
     try:
         lead = torch.broadcast_shapes(y0.shape[:-1], grid.rows)
     except RuntimeError:

@@ -14,7 +14,7 @@ from neurodyn.solvers.adapt import TorchSDELaw, as_law
 from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.loop import Cost
-from neurodyn.solvers.native import integrate, integrate_visits
+from neurodyn.solvers.native import Visits, integrate, integrate_visits
 from neurodyn.solvers.path_kl import path_kl, path_kl_rate
 from neurodyn.solvers.torchsde_engine import Adaptive, solve_torchsde
 
@@ -58,13 +58,12 @@ def sdeint(
         adaptive: step-size control by these tolerances (torchsde); dt is then the first step.
 
     Returns:
-        (..., T, d), or the pair of it and the path KL.
+        (..., T, d), or with `logqp` the pair `Visits` of it and the path KL.
 
     Raises:
         ValueError: shapes that do not fit, unsorted times, a method for other noise, options of another engine.
     """
-    times = torch.as_tensor(ts)
-    grid = step_grid(times if times.device == y0.device else times.to(y0.device), dt)
+    grid = step_grid(ts, dt)
     z0 = _start(y0, grid)
     law = as_law(sde, z0.shape[-1])
     if logqp and not hasattr(sde, "h"):
@@ -103,7 +102,7 @@ def sdeint(
     # A law of ours takes all times at once, so h runs once on the stacked path. Not where the path is not kept.
     if logqp and gradient == "backprop" and grid.num_steps and not isinstance(law, TorchSDELaw):
         path = integrate(drift, diffusion, z0, grid, source, **options)
-        return path.states[..., list(grid.index), :], path_kl(law, path, grid)
+        return Visits(path.states[..., list(grid.index), :], path_kl(law, path, grid))
     cost: Cost | None = None
     if logqp:
 

@@ -22,6 +22,7 @@ from neurodyn.sde.base import SDE
 from neurodyn.solvers.brownian import align_rows
 from neurodyn.solvers.grid import Grid
 from neurodyn.solvers.loop import check_noise
+from neurodyn.solvers.native import Visits
 from neurodyn.solvers.path_kl import path_kl_rate
 
 
@@ -74,6 +75,8 @@ def solve_torchsde(
     if adjoint_params is not None:
         solve = sdeint_adjoint
         options["adjoint_params"] = tuple(parameter for parameter in adjoint_params if parameter.requires_grad)
+        if adaptive is not None:
+            options |= {"adjoint_adaptive": True, "adjoint_rtol": adaptive.rtol, "adjoint_atol": adaptive.atol}
     states = [y]
     for gap, (start, end) in enumerate(zip(grid.index[:-1], grid.index[1:], strict=True)):
         if end > start:
@@ -81,7 +84,7 @@ def solve_torchsde(
             y = solve(_Gap(law, grid, gap, z0, logqp), y, ends, **options)[-1]
         states.append(y)
     stacked = torch.stack(states, -2).reshape(*lead, len(states), -1)
-    return (stacked[..., :-1], stacked[..., -1].diff(dim=-1)) if logqp else stacked
+    return Visits(stacked[..., :-1], stacked[..., -1].diff(dim=-1)) if logqp else stacked
 
 
 class _Gap:

@@ -55,6 +55,13 @@ class Unknown(Foreign):
         (ITO, torch.ones(3, 2, dtype=torch.int64), [0.0, 1.0], {}, "^y0: got torch.int64"),
         (ITO, START, [0.0, 1.0], {"noise": torch.zeros(9, 3, 2)}, r"^noise: got shape \(9, 3, 2\), want \(10, 3\)"),
         (ITO, START, [0.0, 1.0], {"noise": torch.zeros(10, 2, 2)}, "^noise: got shape"),
+        (
+            ITO,
+            START.float(),
+            [0.0, 1.0],
+            {"noise": torch.zeros(10, 3, 2)},
+            "^noise: got torch.float64, want torch.float32",
+        ),
         (ITO, START, [0.0, 1.0], {"method": "srk"}, "^method: got 'srk', want one of euler"),
         (ITO, START, [0.0, 1.0], {"method": "heun"}, "^method: got 'heun' for a law in the ito sense"),
         (STRATONOVICH, START, [0.0, 1.0], {"method": "euler"}, "^method: got 'euler' for a law in the strat"),
@@ -88,8 +95,8 @@ def test_bad_input_to_the_low_level_is_named():
     with pytest.raises(ValueError, match="^sde_type: got 'backward'"):
         integrate(rate, rate, START, grid, torch.zeros(2, 3, 2), sde_type="backward")
     with pytest.raises(ValueError, match="^grid: got no steps"):
-        integrate(rate, rate, START, step_grid([0.0], 0.5), torch.zeros(0, 3, 2))
+        integrate(rate, rate, START, step_grid([0.0], 0.5), torch.zeros(0, 3, 2, dtype=DTYPE))
     with pytest.raises(ValueError, match="^gradient: got 'none'"):
-        integrate_visits(rate, rate, START, grid, torch.zeros(2, 3, 2), gradient="none")
+        integrate_visits(rate, rate, START, grid, torch.zeros(2, 3, 2, dtype=DTYPE), gradient="none")
     with pytest.raises(ValueError, match="^sde_type"):
         convert(MLPSDE(2), "backward")

@@ -302,6 +302,14 @@ def test_adaptive_steps_keep_their_tolerance():
     assert (adapted[:, -1] - exact).abs().max() < 1e-4 < (fixed[:, -1] - exact).abs().max()
 
 
+def test_adaptive_adjoint_gradients_come_near_the_closed_form():
+    start = torch.ones(3, 2, dtype=DTYPE, requires_grad=True)
+    options = {"engine": "torchsde", "method": "midpoint", "gradient": "adjoint"}
+    states = sdeint(Decay("stratonovich"), start, [0.0, 1.0], dt=0.5, adaptive=Adaptive(1e-6, 1e-7), **options)
+    (found,) = torch.autograd.grad(states[:, -1].sum(), start)
+    torch.testing.assert_close(found, torch.full_like(found, -1.5).exp(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
