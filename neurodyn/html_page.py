@@ -53,7 +53,8 @@ figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 figcaption { color: var(--quiet); font-size: .9rem; margin: .45rem 0 .2rem; max-width: 46rem; }
 table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .34rem .75rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-thead th { color: var(--quiet); font-weight: 600; vertical-align: bottom; border-bottom-width: 2px; }
+thead th { color: var(--quiet); font-weight: 600; vertical-align: bottom; border-bottom-width: 2px;
+  white-space: normal; }
 tbody th, thead th:first-child { text-align: left; font-weight: 600; }
 th:first-child { padding-left: .2rem; position: sticky; left: 0; background: var(--card); }
 td.best { background: var(--best); font-weight: 700; }

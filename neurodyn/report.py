@@ -253,7 +253,7 @@ def _name(column: str) -> str:
         return names[column]
     kind, _, level = column.partition("_")
     if kind in ("coverage", "width") and level:
-        return f"{kind} of {level} %"
+        return f"{level} % {kind}"
     return column.upper() if column in _LOWER and column != "log_score" else column.replace("_", " ")
 
 

@@ -161,7 +161,7 @@ def diagnostic_bars(diagnostics: Sequence[Diagnostic]) -> Figure:
         axes.bar_label(bars, fmt="%.2g", padding=3, fontsize=7.5, color=style.INK)
         axes.set_yticks(range(len(values)), list(one.parts))
         axes.tick_params(axis="y", labelcolor=style.INK, length=0, labelsize=7.5 if len(values) > 8 else 8)
-        axes.invert_yaxis()
+        axes.set_ylim(max(len(values), min(longest, 7)) - 0.4, -0.6)  # few bars stay slim, at the top
         axes.grid(False, axis="y")
         low, high = one.part_range
         axes.set_xlim(min(low, 1.2 * min(values)), max(high, 1.2 * max(values)))

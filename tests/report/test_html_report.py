@@ -143,7 +143,7 @@ def test_the_best_cells_and_this_runs_model_are_marked(tmp_path, table):
     page = whole(Run.open({}, folder=tmp_path / "run"), table)
     assert re.findall(r'<td class="best">([^<]*)', page) == ["0.381", "91.0\u00a0%"]
     assert page.count('<tr class="ours">') == 1
-    assert "coverage of 90\u00a0%" in page and "1.53" not in page
+    assert "90\u00a0% coverage" in page and "1.53" not in page
 
 
 def test_an_interrupted_run_reports_what_there_is(tmp_path):
