@@ -115,8 +115,8 @@ def integrate_visits(
         gradient: "backprop" keeps all steps. "checkpoint" keeps about sqrt(N) and computes the others again: memory
             O(sqrt N), the same gradients. "reversible" (reversible Heun only) keeps the visits and runs the steps
             backwards: memory does not grow with N, the same gradients up to rounding.
-        params: for "checkpoint" and "reversible": every tensor that the functions use and that needs gradients, none
-            computed from another one of them.
+        params: for "checkpoint" and "reversible": every tensor that the functions use and that needs gradients. Where
+            one is computed from others, as a context is from an encoder's weights, those get theirs through it.
 
     Raises:
         ValueError: as in `integrate`, and an unknown gradient or one that the method does not have.

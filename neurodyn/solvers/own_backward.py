@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ def solve_by(
 
     Raises:
         ValueError: noise that requires gradients, which these ways do not have; a tensor that drift, diffusion or cost
-            use and that requires gradients, but is not among `params`: it would silently get none.
+            use and that requires gradients, but is not among `params`: it would silently get none; one that would get
+            its gradient twice, because another of `params` is computed from it.
     """
     if isinstance(noise, Tensor) and noise.requires_grad:
         raise ValueError("noise: requires gradients, which only gradient='backprop' gives")
@@ -37,7 +39,7 @@ def solve_by(
         return {}, {}
     wanted = [parameter for parameter in params if parameter.requires_grad]
     if torch.is_grad_enabled():
-        _check_params(scheme, cost, z0, wanted)
+        wanted = _used_params(scheme, cost, z0, wanted)
     places = [place for place in dict.fromkeys(scheme.grid.index) if place > 0]
     gaps = list(dict.fromkeys(scheme.gap_of)) if cost is not None else []
     out = function.apply(scheme, cost, noise, places, gaps, z0, *wanted)
@@ -51,20 +53,49 @@ def add_gradients(totals: list[Tensor], found: Sequence[Tensor | None]) -> None:
             total.add_(grad)
 
 
-def _check_params(scheme: Scheme, cost: Cost | None, z0: Tensor, params: list[Tensor]) -> None:
-    """Follow the graph of the first step's functions back to its leaves; each must be known."""
+def _used_params(scheme: Scheme, cost: Cost | None, z0: Tensor, params: list[Tensor]) -> list[Tensor]:
+    """The params without the leaves that act through others of them only, whose gradients come by way of those.
+
+    Found in the graph of the first step's functions, whose leaves must all be known.
+    """
     point, t = z0.detach(), scheme.times[0]
     f, g = scheme.drift(0, t, point), scheme.diffusion(0, t, point)
     values = [f, g] if cost is None else [f, g, cost(0, t, Left(point, f, g))]
-    known = {parameter.grad_fn for parameter in params}
+    computed = {_edge(parameter) for parameter in params if parameter.grad_fn is not None}
+    _, direct = _ancestors([_edge(value) for value in values], computed)
     leaves = {id(parameter) for parameter in params}
-    nodes = [value.grad_fn for value in values]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in known:
-            continue
-        known.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in leaves:
+    for leaf in direct:
+        if id(leaf) not in leaves:
             raise ValueError(f"params: lacks a tensor of shape {tuple(leaf.shape)} that needs gradients and is used")
-        nodes += [parent for parent, _ in node.next_functions]
+    behind, indirect = _ancestors([parent for node, _ in computed for parent in node.next_functions], set())
+    if behind & computed:
+        raise ValueError("params: one of them is computed from another one, want only one of the two")
+    direct_ids, indirect_ids = {id(leaf) for leaf in direct}, {id(leaf) for leaf in indirect}
+    for parameter in params:
+        if id(parameter) in direct_ids & indirect_ids:
+            shape = tuple(parameter.shape)
+            raise ValueError(f"params: one of shape {shape} is used both by itself and through another one of them")
+    return [parameter for parameter in params if id(parameter) not in indirect_ids]
+
+
+# A place in autograd's graph: a node, and which of its outputs. No node stands for what needs no gradient.
+Edge = tuple[Any, int]
+
+
+def _edge(tensor: Tensor) -> Edge:
+    return tensor.grad_fn, tensor.output_nr
+
+
+def _ancestors(edges: list[Edge], stop: set[Edge]) -> tuple[set[Edge], list[Tensor]]:
+    """All of the graph behind `edges`, not going past those in `stop`, and the leaves in it."""
+    seen: set[Edge] = set()
+    leaves = []
+    while edges:
+        edge = edges.pop()
+        if edge[0] is None or edge in seen or edge in stop:
+            continue
+        seen.add(edge)
+        if hasattr(edge[0], "variable"):
+            leaves.append(edge[0].variable)
+        edges += edge[0].next_functions
+    return seen, leaves

@@ -52,7 +52,7 @@ def sdeint(
         gradient: "backprop", "checkpoint" or "reversible", as in `integrate_visits`; "adjoint" (torchsde): the
             stochastic adjoint, memory O(1), approximate gradients (exact ones for its reversible Heun).
         params: for every gradient but "backprop": tensors besides the law's own parameters that it uses and that need
-            gradients, a context for example; none computed from another one.
+            gradients, a context for example.
         logqp: also return the path KL against the drift h, (..., T - 1) nats, one sample per path and gap.
         engine: "native", or "torchsde" for adaptive steps, the adjoint, and its other methods.
         adaptive: step-size control by these tolerances (torchsde); dt is then the first step.

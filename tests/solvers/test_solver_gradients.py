@@ -155,6 +155,44 @@ def test_contexts_per_gap_get_their_gradients(gradient):
 
 
 @pytest.mark.parametrize("gradient", ["checkpoint", "reversible"])
+def test_params_behind_a_context_get_their_gradients_once(gradient):
+    kinds = {"method": "reversible_heun", "sde_type": "stratonovich"}
+    found = []
+    for way in ("backprop", gradient):
+        encoder, contexts, drift, diffusion, start, grid, dw, used = closure_problem()
+        params = [*contexts, *used, *encoder.parameters()]
+        visits = integrate_visits(drift, diffusion, start, grid, dw, gradient=way, params=params, **kinds)
+        found.append(torch.autograd.grad(visits.states.square().sum(), [*encoder.parameters(), *used]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-12)
+
+    shared = torch.nn.Parameter(torch.ones(2, dtype=DTYPE))
+    twice = 2 * shared
+    with pytest.raises(ValueError, match="^params: one of shape .2,. is used both by itself"):
+        integrate_visits(
+            lambda k, t, z: z * shared + twice,
+            diffusion,
+            start,
+            grid,
+            dw,
+            params=[shared, twice, *used],
+            gradient=gradient,
+            **kinds,
+        )
+    thrice = twice + shared
+    with pytest.raises(ValueError, match="^params: one of them is computed from another"):
+        integrate_visits(
+            lambda k, t, z: z * thrice + twice,
+            diffusion,
+            start,
+            grid,
+            dw,
+            params=[thrice, twice, *used],
+            gradient=gradient,
+            **kinds,
+        )
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "reversible"])
 def test_no_tensor_is_left_without_its_gradient(gradient):
     _, contexts, drift, diffusion, start, grid, dw, used = closure_problem()
     kinds = {"method": "reversible_heun", "sde_type": "stratonovich", "gradient": gradient}
