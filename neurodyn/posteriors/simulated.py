@@ -174,7 +174,8 @@ class _Control:
         self.posterior = posterior
         self.offset, self.gain = offset.unbind(1), gain.unbind(1)
         self.shift = None if shift is None else shift.unbind(1)
-        self.tensors = [offset, gain] + ([] if shift is None else [shift])
+        # step by step: the reversible backward then adds up one step's gradient at a time, not the whole stack's
+        self.tensors = [*self.offset, *self.gain, *(self.shift or ())]
 
     def __call__(self, k: int, z: Tensor) -> Tensor:
         gain = self.gain[k]

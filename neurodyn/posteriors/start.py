@@ -74,16 +74,19 @@ class EncodedStart(Start):
 class FilterStart(Start):
     """The exact filter of a linear core, moved in its own units by a causal encoder; a fresh one is the exact filter.
 
-    It is trained on what it is for: at a random visit of every row, the later visits are forecast from it through the core's
-    exact transitions, and the loss is the mean CRPS of those Gaussian forecasts (in closed form, Gneiting and Raftery 2007, eq. 21).
+    It is trained on what it is for: at a few random visits of every row, the later visits are forecast from it through the core's
+    exact transitions, and the loss is the CRPS of those Gaussian forecasts (in closed form, Gneiting and Raftery 2007, eq. 21).
 
     Args:
         encoder: causal. context_size: of its features. core: the linear-Gaussian model, here with no gradient.
+        num_cuts: random visits per row and step.
     """
 
-    def __init__(self, encoder: nn.Module, context_size: int, core: LinearGaussian, hidden_size: int = 64) -> None:
+    def __init__(
+        self, encoder: nn.Module, context_size: int, core: LinearGaussian, hidden_size: int = 64, num_cuts: int = 4
+    ) -> None:
         super().__init__(encoder)
-        self.core = core
+        self.core, self.num_cuts = core, num_cuts
         self.net = mlp([context_size, hidden_size, 2 * core.law.state_size], zero_last=True)
 
     def laws(self, batch: SeriesBatch) -> tuple[Tensor, Tensor]:
@@ -98,21 +101,22 @@ class FilterStart(Start):
         return mean, root * torch.exp(torch.tanh(log_scale))[..., None, :]
 
     def loss(self, batch: SeriesBatch, z: Tensor, noise: RowNoise) -> Tensor:
-        """Mean CRPS of the later values, forecast from one random visit per row, (B,); z is not used."""
+        """CRPS of the later values, summed over visits, averaged over variables and over cuts, (B,); z is not used."""
         mean, root = self.laws(batch)
-        visits = batch.present.sum(1)
-        cut = (noise.uniform("cut") * (visits - 1).clamp(min=1)).long()
-        rows = torch.arange(len(cut), device=cut.device)
-        later = batch.mask & (torch.arange(batch.num_times, device=cut.device) > cut[:, None])[..., None]
+        visits = batch.present.sum(1, keepdim=True)
+        cuts = (noise.uniform("cuts", self.num_cuts) * (visits - 1)).long()  # (B, K)
+        rows = torch.arange(len(cuts), device=cuts.device)[:, None]
+        places = torch.arange(batch.num_times, device=cuts.device)
+        later = (batch.mask[:, None] & (places > cuts[..., None])[..., None]).to(root.dtype)
         with torch.no_grad():
-            ahead = self.core.law.transition((batch.times - batch.times[rows, cut][:, None]).clamp(min=0))
+            ahead = self.core.law.transition((batch.times[:, None] - batch.times[rows, cuts][..., None]).clamp(min=0))
             loading, bias, variance = self.core.observation()
-        reach = loading @ ahead.matrix
-        middle = (reach @ mean[rows, cut][:, None, :, None])[..., 0] + ahead.offset @ loading.mT + bias
-        own = (reach @ root[rows, cut][:, None]).square().sum(-1)
+        reach = loading @ ahead.matrix  # (B, K, T, D, d)
+        middle = (reach @ mean[rows, cuts][:, :, None, :, None])[..., 0] + ahead.offset @ loading.mT + bias
+        own = (reach @ root[rows, cuts][:, :, None]).square().sum(-1)
         sd = (own + ((loading @ ahead.covariance) * loading).sum(-1) + variance).sqrt()
-        score = torch.where(later, gaussian_crps(middle, sd, batch.values.to(sd.dtype)), torch.zeros_like(sd))
-        return (score.sum((1, 2)) / later.sum((1, 2)).clamp(min=1)).to(batch.dtype)
+        score = gaussian_crps(middle, sd, batch.values[:, None].to(sd.dtype)) * later
+        return (score.sum((1, 2, 3)) / (self.num_cuts * batch.num_variables)).to(batch.dtype)
 
 
 def gaussian_crps(mean: Tensor, sd: Tensor, value: Tensor) -> Tensor:
