@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from neurodyn.checkpoints import load_model, save_model
 from neurodyn.forecast import Forecast, check_forecast_times
-from neurodyn.models.baselines.pairs import LastSeen, last_seen, row_noise
+from neurodyn.models.baselines.pairs import LastSeen, last_seen
 from neurodyn.models.baselines.validation import forecast_crps
 from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
+from neurodyn.noise import RowNoise
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, Loss, fit
 
@@ -123,7 +124,7 @@ class DirectGRU(nn.Module):
 
         It is 0 for a row with a single visit, which nothing follows.
         """
-        noise = row_noise(batch, generator)
+        noise = RowNoise.of(batch, generator)
         batch = batch.compact()
         last_cut = (batch.present.sum(1) - 1).clamp(min=1)[:, None, None]
         draws = noise.uniform("cut", len(self.networks), self.num_cuts)
@@ -164,7 +165,7 @@ class DirectGRU(nn.Module):
     ) -> Forecast:
         """Sample values at `times`, (B, H) or (H,), not before a row's last observed visit: the networks take turns."""
         times = check_forecast_times(history, times)
-        noise = row_noise(history, generator)
+        noise = RowNoise.of(history, generator)
         history = history.compact()
         rows = torch.arange(history.num_rows, device=history.device)
         end = history.present.sum(1) - 1

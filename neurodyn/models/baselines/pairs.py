@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurodyn.noise import RowNoise
 from neurodyn.series import SeriesBatch
 
 
@@ -90,8 +89,3 @@ def training_pairs(batch: SeriesBatch, *, limit: int = 50_000, generator: torch.
         truth=batch.values[row, later],
         observed=batch.mask[row, later],
     )
-
-
-def row_noise(batch: SeriesBatch, generator: torch.Generator | None) -> RowNoise:
-    """Noise that belongs to the batch's ids, or to its places where it has none."""
-    return RowNoise.of(batch, generator)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from neurodyn.forecast import Forecast, check_forecast_times
-from neurodyn.models.baselines.pairs import Pairs, last_seen, row_noise, training_pairs
+from neurodyn.models.baselines.pairs import Pairs, last_seen, training_pairs
 from neurodyn.models.baselines.residuals import ResidualBank
+from neurodyn.noise import RowNoise
 from neurodyn.series import SeriesBatch
 
 
@@ -69,7 +70,7 @@ class LastValue:
         times = check_forecast_times(history, times)
         horizon = times - history.last_time[:, None]
         point = torch.where(seen, self._point(last, times[..., None] - when), self.mean)
-        noise = row_noise(history, generator)
+        noise = RowNoise.of(history, generator)
         error = self._bank.sample(horizon, num_samples, noise)
         if not seen.all():
             error = torch.where(seen, error, self._marginal.sample(horizon, num_samples, noise))
