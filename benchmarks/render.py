@@ -75,10 +75,10 @@ def render_table(records: Sequence[Record]) -> str:
     for row in rows:
         cells = [_cell([r for r in records if labels[r.key] == row and r.column == column], best) for column in columns]
         lines.append("| " + " | ".join([row, *cells]) + " |")
-    return "\n".join([*lines, "", *_provenance(records, sources)]) + "\n"
+    return "\n".join([*lines, "", *_provenance(records, sources, bool(best))]) + "\n"
 
 
-def _provenance(records: Sequence[Record], sources: Sequence[str]) -> list[str]:
+def _provenance(records: Sequence[Record], sources: Sequence[str], bold: bool) -> list[str]:
     notes = []
     for command in dict.fromkeys(record.command for record in records if record.command):
         own = [record for record in records if record.command == command]
@@ -92,7 +92,7 @@ def _provenance(records: Sequence[Record], sources: Sequence[str]) -> list[str]:
             text += f" Means over {len(seeds)} seeds, in brackets the lowest and the highest."
         notes.append(text)
     notes += [f"[{number}] Published: {source}." for number, source in enumerate(sources, 1)]
-    if any(record.better for record in records):
+    if bold:
         notes.append("Bold: best of its column.")
     return notes
 
