@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from neurodyn.noise import RowNoise
 
+Source = torch.Generator | RowNoise | None
+"""Where random numbers come from: a generator, row noise (then shapes are (S, B, ...)), or torch's global generator."""
+
 
 class Likelihood(nn.Module):
     """Base of all likelihoods: decoding, masking and checking live here, densities in the subclasses.
@@ -49,7 +52,7 @@ class Likelihood(nn.Module):
     def _mean(self, raw: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, raw: Tensor, generator: Source) -> Tensor:
         raise NotImplementedError
 
     def _acceptable(self, values: Tensor) -> Tensor:
@@ -86,8 +89,12 @@ class Likelihood(nn.Module):
         """Expected values (..., D) given latents (..., d)."""
         return self._mean(self._decode(latent))
 
-    def sample(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of the values (..., D) per latent (..., d), without gradient; generator on its device."""
+    def sample(self, latent: Tensor, generator: Source = None) -> Tensor:
+        """One draw of the values (..., D) per latent (..., d), without gradient.
+
+        ``generator`` is one on the latent's device, or the `RowNoise` of B rows: then latents are (S, B, T, d), and a
+        row's draws do not depend on the other rows.
+        """
         with torch.no_grad():
             return self._sample(self._decode(latent), generator)
 
@@ -127,14 +134,14 @@ def _make_decoder(decoder: str | nn.Module, latent_size: int | None, hidden_size
     return nn.Sequential(nn.Linear(latent_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, outputs))
 
 
-def standard_normal(like: Tensor, generator: torch.Generator | RowNoise | None) -> Tensor:
-    """Standard normal, of the shape, type and device of ``like``."""
+def standard_normal(like: Tensor, generator: Source, purpose: str = "values") -> Tensor:
+    """Standard normal, of the shape, type and device of ``like``; purposes as in `open_uniform`."""
     if isinstance(generator, RowNoise):
-        return generator.samples("values", like.shape[0], *like.shape[2:], dtype=like.dtype)
+        return generator.samples(purpose, like.shape[0], *like.shape[2:], dtype=like.dtype)
     return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
-def open_uniform(like: Tensor, generator: torch.Generator | RowNoise | None, purpose: str = "values") -> Tensor:
+def open_uniform(like: Tensor, generator: Source, purpose: str = "values") -> Tensor:
     """Uniform on (0, 1), of the shape, type and device of ``like``: never 0 or 1, where logarithms blow up.
 
     From one `RowNoise`, different draws need different purposes.

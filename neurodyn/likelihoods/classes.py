@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neurodyn.likelihoods.base import Likelihood, open_uniform
+from neurodyn.likelihoods.base import Likelihood, Source, open_uniform
 
 
 class BernoulliLikelihood(Likelihood):
@@ -21,8 +21,9 @@ class BernoulliLikelihood(Likelihood):
     def _mean(self, raw: Tensor) -> Tensor:
         return torch.sigmoid(raw[..., 0, :])
 
-    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
-        return torch.bernoulli(self._mean(raw), generator=generator)
+    def _sample(self, raw: Tensor, generator: Source) -> Tensor:
+        chance = self._mean(raw)
+        return (open_uniform(chance, generator) < chance).to(chance.dtype)
 
     def _acceptable(self, values: Tensor) -> Tensor:
         return (values == 0) | (values == 1)
@@ -63,7 +64,7 @@ class CategoricalLikelihood(Likelihood):
         codes = torch.arange(self.num_classes, device=raw.device, dtype=raw.dtype)
         return (raw.softmax(-2) * codes.unsqueeze(-1)).sum(-2)
 
-    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, raw: Tensor, generator: Source) -> Tensor:
         # The largest score plus Gumbel noise is a draw from the softmax.
         return (raw - (-open_uniform(raw, generator).log()).log()).argmax(-2).to(raw.dtype)
 

@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neurodyn.likelihoods.base import Likelihood
-
-MAX_SAMPLED_MEAN = 1e9
-"""Counts are drawn with their mean capped here: beyond the integers' range a Poisson draw is garbage."""
+from neurodyn.likelihoods.base import Likelihood, Source
+from neurodyn.likelihoods.count_draws import draw_gamma, draw_poisson
 
 
 class _CountLikelihood(Likelihood):
@@ -67,8 +65,9 @@ class PoissonLikelihood(_CountLikelihood):
         log_mean = self._log_mean(raw)
         return values * log_mean - log_mean.exp() - torch.lgamma(values + 1.0)
 
-    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
-        return torch.poisson(self._mean(raw).clamp_max(MAX_SAMPLED_MEAN), generator=generator)
+    def _sample(self, raw: Tensor, generator: Source) -> Tensor:
+        mean = self._mean(raw)
+        return draw_poisson(mean, generator).to(mean.dtype)
 
 
 class NegativeBinomialLikelihood(_CountLikelihood):
@@ -103,8 +102,7 @@ class NegativeBinomialLikelihood(_CountLikelihood):
         choices = torch.lgamma(values + r) - torch.lgamma(r) - torch.lgamma(values + 1.0)
         return choices + r * (log_r - log_total) + values * (log_mean - log_total)
 
-    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
-        mean = self._mean(raw).clamp_max(MAX_SAMPLED_MEAN)
-        r = self.dispersion.to(mean.dtype).expand_as(mean)
-        gamma = torch._standard_gamma(r.contiguous(), generator=generator)
-        return torch.poisson((mean * gamma / r).clamp_max(MAX_SAMPLED_MEAN), generator=generator)
+    def _sample(self, raw: Tensor, generator: Source) -> Tensor:
+        mean = self._mean(raw)
+        r = self.dispersion.double().expand_as(mean)
+        return draw_poisson(mean * draw_gamma(r, generator) / r, generator).to(mean.dtype)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neurodyn.likelihoods.base import Likelihood, open_uniform, standard_normal
+from neurodyn.likelihoods.base import Likelihood, Source, open_uniform, standard_normal
 
 MIN_NETWORK_SD = 1e-3
 """Smallest standard deviation that a network may predict, in units of the values: a density on a point is infinite."""
@@ -75,7 +75,7 @@ class GaussianLikelihood(Likelihood):
     def _mean(self, raw: Tensor) -> Tensor:
         return raw[..., 0, :]
 
-    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, raw: Tensor, generator: Source) -> Tensor:
         location = raw[..., 0, :]
         return location + self._sd(raw) * standard_normal(location, generator)
 
@@ -121,7 +121,7 @@ class StudentTLikelihood(_LocationScale):
         z = (values - raw[..., 0, :]) / scale
         return normaliser - 0.5 * (df + 1.0) * torch.log1p(z.square() / df)
 
-    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, raw: Tensor, generator: Source) -> Tensor:
         # Bailey (1994), "Polar generation of random variates with the t-distribution": exact for any df.
         location, df = raw[..., 0, :], self.df
         radius = (df * torch.expm1(-2.0 / df * open_uniform(location, generator).log())).sqrt()
@@ -135,7 +135,7 @@ class LaplaceLikelihood(_LocationScale):
         scale = self.scale
         return -(values - raw[..., 0, :]).abs() / scale - (2.0 * scale).log()
 
-    def _sample(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, raw: Tensor, generator: Source) -> Tensor:
         # The difference of two independent exponential variates.
         location = raw[..., 0, :]
         excess = open_uniform(location, generator).log() - open_uniform(location, generator, "other").log()

@@ -78,7 +78,8 @@ class LatentSDEConfig:
             raise ValueError("posterior: 'smoother' given without a core, whose exact smoother it is; give core={}")
         if self.posterior == "matched" and self.core is not None:
             raise ValueError(
-                "posterior: 'matched' given with a core, whose levels and slopes carry no noise; 'smoother' or 'simulated' wanted"
+                "posterior: 'matched' given with a core, whose levels and slopes carry no noise; "
+                "'smoother' or 'simulated' wanted"
             )
         if self.correction and (self.posterior != "matched" or self.diffusion != "constant"):
             raise ValueError("correction: given, but it is for a matched posterior and diffusion='constant'")
@@ -122,7 +123,9 @@ def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Par
     start: Start
     if core is None:
         size = noise_size = config.latent_size
-        law = MLPSDE(size, config.hidden_size, 2, linear=True, bounded=4.0, diffusion=config.diffusion, activation="silu")
+        law = MLPSDE(
+            size, config.hidden_size, 2, linear=True, bounded=4.0, diffusion=config.diffusion, activation="silu"
+        )
         prior = Prior(law, GaussianInitial(size))
         likelihood = make_likelihood(
             config.likelihood, size, variables, hidden_size=config.hidden_size, decoder=config.decoder

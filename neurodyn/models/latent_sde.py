@@ -65,7 +65,7 @@ class LatentSDE(nn.Module):
 
     @classmethod
     def on(cls, linear: LinearSDE, **config: Any) -> LatentSDE:
-        """A model whose prior contains a fitted `LinearSDE`: linear part, bounded neural residual, exact smoother and filter.
+        """A model around a fitted `LinearSDE`: its linear part, a bounded neural residual, exact smoother and filter.
 
         A fresh one has the linear model's evidence and forecasts; training goes on from there. The core is copied.
 
@@ -130,7 +130,9 @@ class LatentSDE(nn.Module):
         return Forecast.of(history, times, self.likelihood.sample(latent.to(self._dtype), noise))
 
     @torch.no_grad()
-    def detail(self, batch: SeriesBatch, *, generator: torch.Generator | None = None, num_times: int = 64) -> PathDetail:
+    def detail(
+        self, batch: SeriesBatch, *, generator: torch.Generator | None = None, num_times: int = 64
+    ) -> PathDetail:
         """Posterior paths and control on a grid of times, for diagnostics."""
         noise = RowNoise.of(batch, generator)
         return self.posterior.detail(self.encoder(batch.compact().to(dtype=self._dtype)), self.prior, noise, num_times)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from neurodyn.series import SeriesBatch
 class LinearSDE(nn.Module):
     """A linear-Gaussian SDE for irregular, partly observed series, with exact evidence, filter, smoother and forecasts.
 
-    By default levels, slopes and Ornstein-Uhlenbeck parts, jointly over variables (`TrendOU`): on short clinical series the
-    strongest cheap forecaster. With components ("level", "slope") and joint=False it is the linear mixed model, with ("ou",)
-    and joint=False one Ornstein-Uhlenbeck Gaussian process per variable.
+    By default levels, slopes and Ornstein-Uhlenbeck parts, jointly over variables (`TrendOU`): on short clinical series
+    the strongest cheap forecaster. With components ("level", "slope") and joint=False it is the linear mixed model,
+    with ("ou",) and joint=False one Ornstein-Uhlenbeck Gaussian process per variable.
 
     Args:
         num_variables: D.
@@ -42,7 +41,8 @@ class LinearSDE(nn.Module):
         core: LinearGaussian | None = None,
     ) -> None:
         super().__init__()
-        self.config = None if core is not None else {"num_variables": num_variables, "components": list(components), "joint": joint}
+        named = {"num_variables": num_variables, "components": list(components), "joint": joint}
+        self.config = named if core is None else None
         self.num_variables = num_variables
         self.core = TrendOU(num_variables, components, joint) if core is None else core
 
@@ -56,7 +56,14 @@ class LinearSDE(nn.Module):
         zero = torch.zeros_like(evidence)
         return Loss(evidence, zero, zero, zero)
 
-    def fit(self, train: SeriesBatch, validation: SeriesBatch | None = None, *, max_iterations: int = 150, tolerance: float = 1e-6) -> LinearSDE:
+    def fit(
+        self,
+        train: SeriesBatch,
+        validation: SeriesBatch | None = None,
+        *,
+        max_iterations: int = 150,
+        tolerance: float = 1e-6,
+    ) -> LinearSDE:
         """Maximise the exact evidence of `train` by L-BFGS with strong Wolfe line search; `validation` is not used.
 
         Raises ValueError if `train` has other variables than the model.
@@ -65,7 +72,11 @@ class LinearSDE(nn.Module):
             raise ValueError(f"train: {train.num_variables} variables given, {self.num_variables} wanted")
         parameters = [part for part in self.parameters() if part.requires_grad]
         optimiser = torch.optim.LBFGS(
-            parameters, max_iter=max_iterations, history_size=20, tolerance_change=tolerance, line_search_fn="strong_wolfe"
+            parameters,
+            max_iter=max_iterations,
+            history_size=20,
+            tolerance_change=tolerance,
+            line_search_fn="strong_wolfe",
         )
         observed = train.mask.sum()
 
@@ -79,7 +90,7 @@ class LinearSDE(nn.Module):
         return self
 
     def save(self, path: Path | str) -> Path:
-        """Write a folder of weights (safetensors) and configuration (JSON); not for a model with a core of one's own."""
+        """Write a folder of weights (safetensors) and configuration (JSON); not for one with a core of your own."""
         return save_model(self, path)
 
     @classmethod
@@ -89,7 +100,7 @@ class LinearSDE(nn.Module):
 
     @torch.no_grad()
     def sample_forecast(self, history: SeriesBatch, times: Tensor, num_samples: int, noise: RowNoise) -> Tensor:
-        """Future values from the exact predictive law, jointly over times and variables: (S, B, H, D). See `forecast`."""
+        """Future values from the exact predictive law, joint over times and variables: (S, B, H, D)."""
         filtered = self.core.filter(history.compact())
         mean, covariance = filtered.mean[:, -1], filtered.covariance[:, -1]
         steps = torch.diff(times.to(history.times), dim=1, prepend=history.last_time[:, None])
@@ -97,14 +108,15 @@ class LinearSDE(nn.Module):
         observation, dtype, size = self.core.observation(), mean.dtype, self.core.law.state_size
         start = noise.samples("start", num_samples, size, dtype=dtype)
         state = mean + _apply(square_root(covariance), start)
-        moves = _apply(square_root(transition.covariance), noise.samples("path", num_samples, times.shape[1], size, dtype=dtype))
+        draws = noise.samples("path", num_samples, times.shape[1], size, dtype=dtype)
+        moves = _apply(square_root(transition.covariance), draws)
         latent = []
         for k, move in enumerate(moves.unbind(2)):
             state = _apply(transition.matrix[:, k], state) + transition.offset[:, k] + move
             latent.append(state)
         values = torch.stack(latent, 2) @ observation.loading.mT + observation.bias
-        values = values + observation.variance.sqrt() * noise.samples("values", num_samples, *values.shape[2:], dtype=dtype)
-        return values.to(history.dtype)
+        errors = noise.samples("values", num_samples, *values.shape[2:], dtype=dtype)
+        return (values + observation.variance.sqrt() * errors).to(history.dtype)
 
     def forecast(
         self, history: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None

@@ -16,7 +16,8 @@ class PosteriorPaths(NamedTuple):
 
     Attributes:
         z: (S, B, T, d), the latent at the context's visit times.
-        path_kl: (B,), nats per series: an unbiased estimate of KL(q || p) of the paths given their start, or an upper bound.
+        path_kl: (B,), nats per series: an unbiased estimate of KL(q || p) of the paths given their start, or an upper
+            bound.
         initial_kl: (B,), nats per series: KL of the start.
     """
 
@@ -55,6 +56,8 @@ class Posterior(nn.Module):
         """
         raise NotImplementedError
 
-    def detail(self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16) -> PathDetail:
+    def detail(
+        self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16
+    ) -> PathDetail:
         """Latents and control on a grid of times, for diagnostics (no gradient is needed)."""
         raise NotImplementedError

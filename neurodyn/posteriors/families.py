@@ -1,4 +1,4 @@
-"""Families of one-time marginals z = F(eps; channels(t)), eps ~ N(0, I), with what SDE Matching needs of them in closed form.
+"""Families of one-time marginals z = F(eps; channels(t)), eps ~ N(0, I), in closed form all through.
 
 Channels are numbers per time, (B, M, C), with their time derivatives; eps is (S, B, M, d).
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class MarginalSample(NamedTuple):
-    """z (S, B, M, d), its velocity dF/dt at fixed eps, and the score of its marginal, the gradient of log q(z, t) in z."""
+    """z (S, B, M, d), its velocity dF/dt at fixed eps, and the score, the gradient of log q(z, t) in z."""
 
     z: Tensor
     velocity: Tensor
@@ -23,7 +23,7 @@ class MarginalSample(NamedTuple):
 
 
 class AffineMoments(NamedTuple):
-    """A Gaussian marginal N(mean, root root^T) and the rates of change: mean (B, M, d), root (B, M, d, d) lower triangular."""
+    """A Gaussian marginal N(mean, root root^T) and its rates: mean (B, M, d), root (B, M, d, d) lower triangular."""
 
     mean: Tensor
     root: Tensor
@@ -67,7 +67,7 @@ class DiagonalAffine:
 
 
 class FullAffine:
-    """z = mu + L eps, L lower triangular with a positive diagonal; channels (mu, log diag L, rows of L below the diagonal)."""
+    """z = mu + L eps, L lower triangular with a positive diagonal; channels (mu, log diag L, L below it by rows)."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -109,7 +109,8 @@ class FullAffine:
 class SinhFlow:
     """z = mu + L s(eps), s_i(e) = sinh(b_i asinh(e) + a_i): skewed (a) and heavy- or light-tailed (b) marginals.
 
-    Channels: those of `FullAffine`, then a and log b, (d,) each; a = 0 and b = 1 is the affine family (Jones and Pewsey 2009).
+    Channels: those of `FullAffine`, then a and log b, (d,) each; a = 0 and b = 1 is the affine family (Jones and
+    Pewsey 2009).
     """
 
     def __init__(self, size: int) -> None:

@@ -2,9 +2,10 @@
 
     dz = (h(z, t) + g(z, t) u(z, t)) dt + g(z, t) dW,    KL(q || p) = E_q of the integral of |u|^2 / 2   (Girsanov),
 
-with u = a + B z + network(z, context). a and B depend on the context and on the time since the last and to the next visit, so they are
-evaluated for all steps at once, before the loop: for a linear-Gaussian model they can be the exact smoother's. Nothing is inverted, so
-G may be singular. A fresh posterior is the prior. After Li et al. (2020), arXiv 2001.01328, whose posterior drift is a free network.
+with u = a + B z + network(z, context). a and B depend on the context and on the time since the last and to the next
+visit, so they are evaluated for all steps at once, before the loop: for a linear-Gaussian model they can be the exact
+smoother's. Nothing is inverted, so G may be singular. A fresh posterior is the prior. After Li et al. (2020), arXiv
+2001.01328, whose posterior drift is a free network.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ class SimulatedPosterior(Posterior):
     Args:
         latent_size: d. noise_size: m of the prior's noise. context_size: of the encoder's features.
         longest_step: of the grid, in units of time.
-        method: "euler", "milstein", "heun" or "reversible_heun"; the last two need noise that does not depend on the state.
-        gradient: "backprop"; "checkpoint" (memory O(sqrt N)); "reversible" (reversible_heun only, memory O(1)); "adjoint" (torchsde's
-            stochastic adjoint, memory O(1)).
+        method: "euler", "milstein", "heun" or "reversible_heun"; the last two need noise that does not depend on the
+            state.
+        gradient: "backprop"; "checkpoint" (memory O(sqrt N)); "reversible" (reversible_heun only, memory O(1));
+            "adjoint" (torchsde's stochastic adjoint, memory O(1)).
         network: whether u has a network of z on top of its affine part.
         coupling: B full (m, d), or diagonal for large latents (then m = d).
         hidden_size: of the networks.
@@ -59,9 +61,14 @@ class SimulatedPosterior(Posterior):
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient: {gradient!r} given, one of {', '.join(GRADIENTS)} wanted")
         if (gradient == "reversible") != (method == "reversible_heun") and gradient in ("reversible", "adjoint"):
-            raise ValueError(f"gradient: {gradient!r} given with method {method!r}; 'reversible' goes with 'reversible_heun'")
+            raise ValueError(
+                f"gradient: {gradient!r} given with method {method!r}; 'reversible' goes with 'reversible_heun'"
+            )
         if coupling not in ("full", "diagonal") or (coupling == "diagonal" and latent_size != noise_size):
-            raise ValueError(f"coupling: {coupling!r} given for d = {latent_size}, m = {noise_size}; 'full', or 'diagonal' with m = d, wanted")
+            raise ValueError(
+                f"coupling: {coupling!r} given for d = {latent_size}, m = {noise_size}; "
+                "'full', or 'diagonal' with m = d, wanted"
+            )
         if not longest_step > 0:
             raise ValueError(f"longest_step: {longest_step} given, a positive step wanted")
         super().__init__()
@@ -145,16 +152,17 @@ class SimulatedPosterior(Posterior):
         features = context.features[:, 1:]
         clock = torch.stack((since, until, torch.exp(-since), torch.exp(-until)), -1).to(features.dtype)
         table = features.gather(1, gaps[..., None].expand(-1, -1, features.shape[-1]))
-        offset, gain = self.affine_net(torch.cat((table, clock), -1)).split(
-            (self.noise_size, self.affine_net[-1].out_features - self.noise_size), -1
-        )
+        affine = self.affine_net(torch.cat((table, clock), -1))
+        offset, gain = affine[..., : self.noise_size], affine[..., self.noise_size :]
         if self.coupling == "full":
             gain = gain.unflatten(-1, (self.noise_size, self.latent_size))
         shift = self.context_layer(table) if self.context_layer is not None else None
         return _Control(self, offset, gain, shift)
 
     @torch.no_grad()
-    def detail(self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16) -> PathDetail:
+    def detail(
+        self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16
+    ) -> PathDetail:
         """See `Posterior`: real paths, on the posterior's own grid."""
         z0, _ = self._begin(context, prior, noise, num_samples)
         grid, control = self._control(context)

@@ -1,13 +1,14 @@
-"""The exact smoother of a linear core, with learned pseudo-observations, as the posterior of a prior with a neural residual.
+"""The exact smoother of a linear core, with learned pseudo-observations, for a prior with a neural residual.
 
-q is the law of the core dz = (A z + b) dt + G dW given pseudo-observations y + shift with variances R exp(log_weight), shift and log_weight
-from the encoder and zero at the start. Its marginals, its start and its normaliser log Z are exact (Kalman), and its drift is the
-core's plus G G^T (lambda - Lambda z), G G^T singular or not. Against the prior, whose drift has G r(z) on top, Girsanov gives
+q is the law of the core dz = (A z + b) dt + G dW given pseudo-observations y + shift with variances R exp(log_weight),
+shift and log_weight from the encoder and zero at the start. Its marginals, its start and its normaliser log Z are exact
+(Kalman), and its drift is the core's plus G G^T (lambda - Lambda z), G G^T singular or not. Against the prior, whose
+drift has G r(z) on top, Girsanov gives
 
     KL(q || p) = E_q[log psi] - log Z + integral of E_q[ |r|^2 / 2 - r . G^T (lambda - Lambda z) ],
 
-log psi the log-density of the pseudo-observations. With r = 0 and untouched observations the ELBO is the exact evidence, sample
-by sample: training starts where the linear model ends. No path is simulated.
+log psi the log-density of the pseudo-observations. With r = 0 and untouched observations the ELBO is the exact
+evidence, sample by sample: training starts where the linear model ends. No path is simulated.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurodyn.nets.context import Context
 from neurodyn.nets.mlp import mlp
@@ -47,18 +48,25 @@ class Smoothing(NamedTuple):
 
 
 class SmootherPosterior(Posterior):
-    """Exact smoother of a linear core under learned pseudo-observations; the prior's law must be a `ResidualLaw` of that core.
+    """Exact smoother of a linear core under learned pseudo-observations; the prior is a `ResidualLaw` of that core.
 
     Args:
         core: the linear-Gaussian model (shared with the prior).
         context_size: of the encoder's features.
-        num_times: stratified times per row and step for the residual's part of the path KL; twice as many, midpoints, in evaluation.
+        num_times: stratified times per row and step for the residual's part of the path KL; twice as many, midpoints,
+            in evaluation.
         hidden_size: of the network that moves the observations.
         amortised: whether observations are moved at all; if not, q is the core's exact smoother.
     """
 
     def __init__(
-        self, core: LinearGaussian, context_size: int, *, num_times: int = 16, hidden_size: int = 64, amortised: bool = True
+        self,
+        core: LinearGaussian,
+        context_size: int,
+        *,
+        num_times: int = 16,
+        hidden_size: int = 64,
+        amortised: bool = True,
     ) -> None:
         super().__init__()
         self.core, self.num_times = core, num_times
@@ -74,7 +82,9 @@ class SmootherPosterior(Posterior):
             sd = observation.variance.sqrt()
             # bounded: a pseudo-observation is at most 3 noise sds off, and weighs between e^-4 and e^4 of a real one
             values = values + 3 * sd * torch.tanh(shift / 3)
-            observation = observation._replace(variance=observation.variance * torch.exp(4 * torch.tanh(log_weight / 4)))
+            observation = observation._replace(
+                variance=observation.variance * torch.exp(4 * torch.tanh(log_weight / 4))
+            )
         data = (batch.times, values, batch.mask)
         filtered = kalman_filter(law, self.core.initial(), observation, *data)
         return Smoothing(values, observation, filtered, kalman_information(law, observation, *data))
@@ -101,7 +111,9 @@ class SmootherPosterior(Posterior):
 
     def _law(self, prior: Prior) -> ResidualLaw:
         if not isinstance(prior.sde, ResidualLaw) or prior.sde.linear is not self.core.law:
-            raise ValueError(f"prior: a {type(prior.sde).__name__} given, a ResidualLaw of this posterior's core wanted")
+            raise ValueError(
+                f"prior: a {type(prior.sde).__name__} given, a ResidualLaw of this posterior's core wanted"
+            )
         return prior.sde
 
     def _points(self, times: Tensor, noise: RowNoise) -> tuple[Tensor, Tensor]:
@@ -118,7 +130,9 @@ class SmootherPosterior(Posterior):
         return law.residual(points, z), pull
 
     @torch.no_grad()
-    def detail(self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16) -> PathDetail:
+    def detail(
+        self, context: Context, prior: Prior, noise: RowNoise, num_times: int = 64, num_samples: int = 16
+    ) -> PathDetail:
         """See `Posterior`: marginal samples with one eps per path."""
         law, times = self._law(prior), context.batch.times
         fraction = torch.linspace(0, 1, num_times, dtype=times.dtype, device=times.device)

@@ -1,8 +1,8 @@
 """Where a forecast starts: r(z(T) | history), trained against the posterior at every visit.
 
-The posterior at the last visit of a *history* is not what training sees: there, later visits inform every latent but the
-last. A start is causal by construction, and -log r(z) at draws z of the posterior, summed over visits, is KL(q || r) but for
-a constant. It is an auxiliary loss: no gradient reaches the posterior, and the ELBO stays one.
+The posterior at the last visit of a *history* is not what training sees: there, later visits inform every latent but
+the last. A start is causal by construction, and -log r(z) at draws z of the posterior, summed over visits, is
+KL(q || r) but for a constant. It is an auxiliary loss: no gradient reaches the posterior, and the ELBO stays one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Start(nn.Module):
         raise NotImplementedError
 
     def loss(self, batch: SeriesBatch, z: Tensor, noise: RowNoise) -> Tensor:
-        """-log r(z) summed over visits, averaged over samples z (S, B, T, d), which are detached: (B,), nats per series."""
+        """-log r(z) summed over visits, averaged over samples z (S, B, T, d), detached: (B,), nats per series."""
         mean, root = self.laws(batch)
         gap = z.detach().to(mean.dtype) - mean
         white = torch.linalg.solve_triangular(root, gap[..., None], upper=False)[..., 0]
@@ -74,8 +74,9 @@ class EncodedStart(Start):
 class FilterStart(Start):
     """The exact filter of a linear core, moved in its own units by a causal encoder; a fresh one is the exact filter.
 
-    It is trained on what it is for: at a few random visits of every row, the later visits are forecast from it through the core's
-    exact transitions, and the loss is the CRPS of those Gaussian forecasts (in closed form, Gneiting and Raftery 2007, eq. 21).
+    It is trained on what it is for: at a few random visits of every row, the later visits are forecast from it through
+    the core's exact transitions, and the loss is the CRPS of those Gaussian forecasts (in closed form, Gneiting and
+    Raftery 2007, eq. 21).
 
     Args:
         encoder: causal. context_size: of its features. core: the linear-Gaussian model, here with no gradient.

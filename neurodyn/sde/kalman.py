@@ -1,12 +1,13 @@
 """Continuous-discrete Kalman filter, smoother and evidence, batched over series, differentiable, with missing values.
 
-A linear law with Gaussian observations y_v = (H z)_v + bias_v + N(0, R_v) is filtered forwards in moments and backwards in
-information, log p(later data | z(t)) = lambda^T z - z^T Lambda z / 2 + const. The two meet at any time, visit or not:
+A linear law with Gaussian observations y_v = (H z)_v + bias_v + N(0, R_v) is filtered forwards in moments and backwards
+in information, log p(later data | z(t)) = lambda^T z - z^T Lambda z / 2 + const. The two meet at any time, visit or
+not:
 
     P_s = (I + P_f Lambda)^-1 P_f,    m_s = (I + P_f Lambda)^-1 (m_f + P_f lambda),
 
-and the conditioned law has the drift A z + b + G G^T (lambda - Lambda z) (Doob's transform), with no inverse of P_f or G G^T, so
-both may be singular.
+and the conditioned law has the drift A z + b + G G^T (lambda - Lambda z) (Doob's transform), with no inverse of P_f or
+G G^T, so both may be singular.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Observation(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """What the forward pass knows. Times run over T visits; "before" excludes the visit's own values, "after" includes them.
+    """What the forward pass knows at T visits; "before" excludes the visit's own values, "after" includes them.
 
-    mean, covariance: after the visit, (B, T, d), (B, T, d, d); mean_before, covariance_before likewise; evidence: (B, T), the
-    log-density of each visit's observed values given the earlier ones, in nats.
+    mean, covariance: after the visit, (B, T, d), (B, T, d, d); mean_before, covariance_before likewise.
+    evidence: (B, T), the log-density of each visit's observed values given the earlier ones, in nats.
     """
 
     mean: Tensor
@@ -46,7 +47,7 @@ class Filtered(NamedTuple):
 
 
 class Information(NamedTuple):
-    """log p(data | z) = vector^T z - z^T matrix z / 2 + const, for the data at and after ("from") or strictly after each visit.
+    """log p(data | z) = vector^T z - z^T matrix z / 2 + const, for data at and after ("from"), or after, each visit.
 
     vector_from, vector_after: (B, T, d); matrix_from, matrix_after: (B, T, d, d).
     """
@@ -78,7 +79,9 @@ def _symmetric(matrix: Tensor) -> Tensor:
     return 0.5 * (matrix + matrix.mT)
 
 
-def kalman_filter(law: LinearLaw, initial: Gaussian, observation: Observation, times: Tensor, values: Tensor, mask: Tensor) -> Filtered:
+def kalman_filter(
+    law: LinearLaw, initial: Gaussian, observation: Observation, times: Tensor, values: Tensor, mask: Tensor
+) -> Filtered:
     """Filter B series; the initial law holds at each row's first time.
 
     Args:
@@ -95,7 +98,9 @@ def kalman_filter(law: LinearLaw, initial: Gaussian, observation: Observation, t
     variance = observation.variance.expand(rows, visits, -1)
     seen = mask.to(dtype)
     # a masked value becomes 0 = 0 z + N(0, 1): it changes nothing but a constant of the evidence, which is left out
-    residual_value = torch.where(mask, values.to(dtype) - observation.bias, torch.zeros((), dtype=dtype, device=values.device))
+    residual_value = torch.where(
+        mask, values.to(dtype) - observation.bias, torch.zeros((), dtype=dtype, device=values.device)
+    )
     loadings = seen[..., None] * loading
     variances = torch.where(mask, variance, torch.ones((), dtype=dtype, device=values.device))
     log_constant = 0.5 * math.log(2 * math.pi) * seen.sum(-1)
@@ -135,13 +140,17 @@ def _pull_back(phi: Tensor, shift: Tensor, noise: Tensor, vector: Tensor, matrix
     return solved[..., -1], _symmetric(solved[..., :-1] @ phi)
 
 
-def kalman_information(law: LinearLaw, observation: Observation, times: Tensor, values: Tensor, mask: Tensor) -> Information:
-    """Backward information filter: what the data at and after each visit say about the state there (arguments as in `kalman_filter`)."""
+def kalman_information(
+    law: LinearLaw, observation: Observation, times: Tensor, values: Tensor, mask: Tensor
+) -> Information:
+    """Backward information filter: what the data at and after each visit say about the state there."""
     dtype = observation.loading.dtype
     rows, visits, _ = values.shape
     size = observation.loading.shape[1]
     phi, shift, noise = (part.unbind(1) for part in law.transition(times[:, 1:] - times[:, :-1]))
-    precision = torch.where(mask, 1.0 / observation.variance.expand(rows, visits, -1), torch.zeros((), dtype=dtype, device=values.device))
+    precision = torch.where(
+        mask, 1.0 / observation.variance.expand(rows, visits, -1), torch.zeros((), dtype=dtype, device=values.device)
+    )
     centred = torch.where(mask, values.to(dtype) - observation.bias, torch.zeros((), dtype=dtype, device=values.device))
     own_vector = ((precision * centred) @ observation.loading).unbind(1)
     own_matrix = ((observation.loading.mT * precision[..., None, :]) @ observation.loading).unbind(1)
@@ -165,13 +174,13 @@ def _meet(mean: Tensor, covariance: Tensor, vector: Tensor, matrix: Tensor) -> S
 
 
 def kalman_smoother(filtered: Filtered, information: Information) -> Smoothed:
-    """The law of the state at every visit given all of the row's data, and the information from strictly later visits."""
+    """The law of the state at every visit given all of the row's data, and the information from later visits."""
     met = _meet(filtered.mean, filtered.covariance, information.vector_after, information.matrix_after)
     return met
 
 
 def smooth_at(law: LinearLaw, filtered: Filtered, information: Information, times: Tensor, query: Tensor) -> Smoothed:
-    """The same at any times: `query` (B, Q) within each row's first and last time; no pass over the visits is needed."""
+    """The same at any times: `query` (B, Q) within each row's first and last time, without another pass."""
     visits = times.shape[1]
     query = query.to(times.dtype)
     left = (torch.searchsorted(times.contiguous(), query.contiguous(), right=True) - 1).clamp(0, max(visits - 2, 0))

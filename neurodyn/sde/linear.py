@@ -13,7 +13,7 @@ from neurodyn.sde.base import SDE
 
 
 class Double(nn.Module):
-    """A module whose parameters stay float64 when the model around it changes its dtype: covariances need the digits."""
+    """A module that stays in float64 when the model around it changes its dtype: covariances need the digits."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         device = fn(torch.zeros(1)).device
@@ -34,9 +34,9 @@ class Transition(NamedTuple):
 def linear_transition(matrix: Tensor, offset: Tensor, noise_covariance: Tensor, dt: Tensor) -> Transition:
     """Exact transition of dz = (A z + b) dt + G dW over every step in `dt`.
 
-    The step is halved until |A| h <= 1/2, one augmented matrix exponential (Van Loan 1978) gives the transition over h, and
-    doublings, which only add positive semi-definite terms, bring it back to dt. Unlike one exponential over the whole
-    step, this stays exact when fast and slow rates meet a long gap.
+    The step is halved until |A| h <= 1/2, one augmented matrix exponential (Van Loan 1978) gives the transition over h,
+    and doublings, which only add positive semi-definite terms, bring it back to dt. Unlike one exponential over the
+    whole step, this stays exact when fast and slow rates meet a long gap.
 
     Args:
         matrix: A, (d, d), per unit time.
@@ -155,7 +155,14 @@ class TrendOULaw(LinearLaw):
     """
 
     def __init__(
-        self, num_variables: int, *, level: bool = True, slope: bool = True, ou: bool = True, joint: bool = True, rate: float = 1.0
+        self,
+        num_variables: int,
+        *,
+        level: bool = True,
+        slope: bool = True,
+        ou: bool = True,
+        joint: bool = True,
+        rate: float = 1.0,
     ) -> None:
         if slope and not level:
             raise ValueError("slope: given without level, which it moves; give level=True too")
@@ -168,7 +175,7 @@ class TrendOULaw(LinearLaw):
         self.noise_size = num_variables if ou else 0
         if ou:
             self.log_rate = torch.nn.Parameter(torch.full((num_variables,), math.log(rate), dtype=torch.float64))
-            self.log_scale = torch.nn.Parameter(torch.full((num_variables,), 0.5 * math.log(0.5 * 2 * rate), dtype=torch.float64))
+            self.log_scale = torch.nn.Parameter(torch.full((num_variables,), 0.5 * math.log(rate), dtype=torch.float64))
             if joint:
                 self.mixing = torch.nn.Parameter(torch.zeros(num_variables, num_variables, dtype=torch.float64))
 
@@ -198,7 +205,9 @@ class TrendOULaw(LinearLaw):
             matrix[:count, count : 2 * count] = torch.eye(count, dtype=reference.dtype, device=reference.device)
         if self.has_ou:
             decay = torch.diag(-self.log_rate.exp())
-            matrix = torch.cat((matrix[: self.trend_size], torch.cat((matrix[self.trend_size :, : self.trend_size], decay), 1)), 0)
+            matrix = torch.cat(
+                (matrix[: self.trend_size], torch.cat((matrix[self.trend_size :, : self.trend_size], decay), 1)), 0
+            )
         return matrix
 
     def offset(self) -> Tensor:
@@ -212,7 +221,7 @@ class TrendOULaw(LinearLaw):
         return torch.nn.functional.pad(self.ou_noise(), (0, 0, self.trend_size, 0))
 
     def transition(self, dt: Tensor) -> Transition:
-        """Closed form: levels move by slope * dt, the OU part decays, its noise is (L L^T)_ij (1 - e^-(r_i + r_j) dt) / (r_i + r_j)."""
+        """Closed form: levels move by slope * dt, the OU part decays towards its stationary covariance."""
         count, trend, size = self.num_variables, self.trend_size, self.state_size
         reference = self.matrix()
         dt = dt.to(reference.dtype)

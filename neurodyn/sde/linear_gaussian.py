@@ -1,4 +1,4 @@
-"""Linear-Gaussian state-space models in continuous time: a linear law, a Gaussian start, linear-Gaussian observations."""
+"""Linear-Gaussian state-space models in continuous time: linear law, Gaussian start, linear-Gaussian observations."""
 
 from __future__ import annotations
 
@@ -77,7 +77,11 @@ class FreeLinearGaussian(LinearGaussian):
     ) -> None:
         super().__init__()
         size = len(matrix)
-        shapes = {"mean": (mean, (size,)), "covariance": (covariance, (size, size)), "loading": (loading, (len(variance), size))}
+        shapes = {
+            "mean": (mean, (size,)),
+            "covariance": (covariance, (size, size)),
+            "loading": (loading, (len(variance), size)),
+        }
         for name, (given, wanted) in shapes.items():
             if tuple(given.shape) != wanted:
                 raise ValueError(f"{name}: shape {tuple(given.shape)} given, {wanted} wanted")
@@ -102,8 +106,9 @@ class FreeLinearGaussian(LinearGaussian):
 class TrendOU(LinearGaussian):
     """y = level + slope (t - t0) + ou + noise per variable, t0 the row's first observed time.
 
-    A random level and slope per series, an Ornstein-Uhlenbeck process and white noise. With `joint`, levels and slopes have one
-    covariance over all variables and the OU noises are correlated; without, a variable's own level and slope still are.
+    A random level and slope per series, an Ornstein-Uhlenbeck process and white noise. With `joint`, levels and slopes
+    have one covariance over all variables and the OU noises are correlated; without, a variable's own level and slope
+    still are.
 
     Args:
         num_variables: D.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -24,8 +26,16 @@ class CoreInitial(nn.Module):
         noise = torch.randn(*shape, self.state_size, generator=generator, dtype=mean.dtype, device=mean.device)
         return mean + noise @ torch.linalg.cholesky(covariance).mT
 
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats of z (..., d): (...)."""
+        mean, covariance = self.core.initial()
+        root = torch.linalg.cholesky(covariance)
+        white = torch.linalg.solve_triangular(root, (z - mean)[..., None], upper=False)[..., 0]
+        log_det = root.diagonal().log().sum()
+        return (-0.5 * (white.square() + math.log(2 * math.pi)).sum(-1) - log_det).to(z.dtype)
+
     def kl_from(self, mean: Tensor, scale: Tensor) -> Tensor:
-        """KL( N(mean, S) || this law ) in nats, (...), for mean (..., d) and a lower Cholesky factor of S (..., d, d)."""
+        """KL( N(mean, S) || this law ) in nats, (...); mean (..., d), lower Cholesky factor of S (..., d, d)."""
         centre, covariance = self.core.initial()
         root = torch.linalg.cholesky(covariance)
         columns = torch.cat((scale, (mean - centre)[..., None]), -1).to(root.dtype)

@@ -12,9 +12,10 @@ from neurodyn.sde.linear import LinearLaw
 class ResidualLaw(SDE):
     """dz = (A z + b + G r(z)) dt + G dW: a linear law and a neural residual r, bounded entry by entry.
 
-    The residual enters through G, so it moves what the noise moves: a path's price against the linear law is |r|^2 / 2 per
-    unit of time, with no inverse of G G^T, and states without noise (levels, slopes) keep their exact meaning. r is bounded
-    by tanh, so far from the data the linear part rules and rollouts cannot run away from it, and starts at exactly zero.
+    The residual enters through G, so it moves what the noise moves: a path's price against the linear law is |r|^2 / 2
+    per unit of time, with no inverse of G G^T, and states without noise (levels, slopes) keep their exact meaning. r is
+    bounded by tanh, so far from the data the linear part rules and rollouts cannot run away from it, and starts at
+    exactly zero.
 
     Args:
         linear: the law of the linear part; its parameters belong to this law too.
@@ -27,7 +28,9 @@ class ResidualLaw(SDE):
     sde_type = "ito"
     state_independent = True
 
-    def __init__(self, linear: LinearLaw, hidden_size: int = 64, bound: float = 2.0, *, time_dependent: bool = False) -> None:
+    def __init__(
+        self, linear: LinearLaw, hidden_size: int = 64, bound: float = 2.0, *, time_dependent: bool = False
+    ) -> None:
         if not bound > 0:
             raise ValueError(f"bound: {bound} given, a positive number wanted")
         super().__init__()
@@ -37,12 +40,14 @@ class ResidualLaw(SDE):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         inputs = linear.state_size + time_dependent
-        self.net = nn.Sequential(nn.Linear(inputs, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size), nn.SiLU(), last)
+        self.net = nn.Sequential(
+            nn.Linear(inputs, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size), nn.SiLU(), last
+        )
 
     def residual(self, t: Time, z: Tensor) -> Tensor:
         """r, (..., m), for z (..., d)."""
         inputs = torch.cat((z, time_column(t, z)), -1) if self.time_dependent else z
-        raw = self.net(inputs.to(self.net[0].weight.dtype)).to(z.dtype)
+        raw = self.net(inputs.to(next(self.net.parameters()).dtype)).to(z.dtype)
         return self.bound * torch.tanh(raw / self.bound)
 
     def drift(self, t: Time, z: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from neurodyn.solvers.native import integrate_visits
 def rollout(sde: SDE, z: Tensor, start: Tensor, times: Tensor, noise: RowNoise, longest_step: float) -> Tensor:
     """Simulate `sde` (Ito) from z (S, B, d) at `start` (B,) to `times` (B, H): (S, B, H, d).
 
-    Euler-Maruyama in steps of at most `longest_step`; a `ResidualLaw` moves its linear part exactly instead (exponential Euler),
-    so with a zero residual the result is exact in law for any step. A row's result does not depend on the other rows.
+    Euler-Maruyama in steps of at most `longest_step`; a `ResidualLaw` moves its linear part exactly instead
+    (exponential Euler), so with a zero residual the result is exact in law for any step. A row's result does not depend
+    on the other rows.
     """
     grid = step_grid(torch.cat((start[:, None], times), 1), longest_step)
     if isinstance(sde, ResidualLaw):
@@ -53,8 +54,10 @@ def _exponential(sde: ResidualLaw, z: Tensor, grid: Grid, noise: RowNoise) -> Te
 
 
 def noise_root(covariance: Tensor, rank: int) -> Tensor:
-    """R (..., d, k) with R R^T = covariance (..., d, d) of at most this rank, as noise of `rank` columns over a step may have;
-    k = d if the noise of a step has spread to more directions."""
+    """R (..., d, k) with R R^T = covariance (..., d, d), k = `rank` if the covariance has no larger rank, else k = d.
+
+    Noise of `rank` columns may have spread to more directions by the end of a step.
+    """
     value, vector = torch.linalg.eigh(covariance)
     top, rest = value[..., -rank:], value[..., :-rank]
     spread = rest.numel() > 0 and bool((rest > 1e-12 * value[..., -1:]).any())

@@ -54,4 +54,6 @@ def test_fresh_marginals_are_the_isotropic_gaussian_asked_for(name: str) -> None
     family = FAMILIES[name](2)
     channels = family.start(0.3).to(DOUBLE)[None, None]
     eps = torch.randn(5, 1, 1, 2, dtype=DOUBLE, generator=torch.Generator().manual_seed(2))
-    torch.testing.assert_close(family.sample(channels, torch.zeros_like(channels), eps).z, 0.3 * eps, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(
+        family.sample(channels, torch.zeros_like(channels), eps).z, 0.3 * eps, atol=1e-7, rtol=1e-6
+    )

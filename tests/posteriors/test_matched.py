@@ -61,7 +61,9 @@ class Mixed(SDE):
 
 
 LAWS = {
-    "constant": lambda: FreeLinearLaw(-torch.eye(2, dtype=DOUBLE), torch.tensor([[0.8, 0.2], [0.0, 0.5]], dtype=DOUBLE)),
+    "constant": lambda: FreeLinearLaw(
+        -torch.eye(2, dtype=DOUBLE), torch.tensor([[0.8, 0.2], [0.0, 0.5]], dtype=DOUBLE)
+    ),
     "state-dependent": Wavy,
     "general": Mixed,
 }
@@ -108,7 +110,7 @@ def free_curve(size: int, channels: int, seed: int) -> Curve:
 
 
 def gaussian_path_kl(posterior: MatchedPosterior, curve: Curve, law: FreeLinearLaw, points: int = 4001) -> Tensor:
-    """Path KL of a Gaussian posterior against a linear prior: both drifts are affine, so E|.|^2 is closed; trapezoids in t."""
+    """Path KL of a Gaussian posterior against a linear prior: affine drifts, so E|.|^2 is closed; trapezoids in t."""
     start, end = curve.knots[0, 0].item(), curve.knots[0, -1].item()
     times = torch.linspace(start + 1e-9, end - 1e-9, points, dtype=DOUBLE)[None]
     mean, root, mean_rate, root_rate = posterior.family.moments(*curve.at(times))

@@ -42,7 +42,7 @@ def ragged_batch(variables: int, seed: int, rows: int = 3, visits: int = 5) -> S
 
 
 def joint_moments(model: LinearGaussian, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (T, d) and covariance (T, d, T, d) of the states of one row, from the transitions between every pair of times."""
+    """Mean (T, d) and covariance (T, d, T, d) of the states of one row, from transitions between all pairs of times."""
     mean0, cov0 = model.initial()
     size, count = len(mean0), len(times)
     mean, cov = torch.zeros(count, size, dtype=DOUBLE), torch.zeros(count, size, count, size, dtype=DOUBLE)
@@ -57,7 +57,9 @@ def joint_moments(model: LinearGaussian, times: Tensor) -> tuple[Tensor, Tensor]
     return mean, cov
 
 
-def explicit_posterior(model: LinearGaussian, batch: SeriesBatch, row: int, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def explicit_posterior(
+    model: LinearGaussian, batch: SeriesBatch, row: int, query: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Evidence of a row, and moments of its states at `query`, by conditioning one big Gaussian."""
     times = torch.cat((batch.times[row], query))
     mean, cov = joint_moments_sorted(model, times)
@@ -126,7 +128,11 @@ def test_information_is_the_gradient_of_the_later_datas_log_density() -> None:
     now = batch.times[0, 1]
     for k in visits:
         step = model.law.transition(batch.times[0, k] - now)
-        mean, cov, now = step.matrix @ mean + step.offset, step.matrix @ cov @ step.matrix.mT + step.covariance, batch.times[0, k]
+        mean, cov, now = (
+            step.matrix @ mean + step.offset,
+            step.matrix @ cov @ step.matrix.mT + step.covariance,
+            batch.times[0, k],
+        )
         seen = batch.mask[0, k]
         s = h[seen] @ cov @ h[seen].mT + torch.diag(variance[seen])
         gap = batch.values[0, k][seen] - bias[seen] - h[seen] @ mean
@@ -145,7 +151,9 @@ def test_evidence_has_the_gradient_of_finite_differences() -> None:
     names, values = zip(*model.named_parameters(), strict=True)
 
     def evidence(*parameters: Tensor) -> Tensor:
-        return torch.func.functional_call(_Evidence(model), {f"model.{n}": p for n, p in zip(names, parameters, strict=True)}, (batch,))
+        return torch.func.functional_call(
+            _Evidence(model), {f"model.{n}": p for n, p in zip(names, parameters, strict=True)}, (batch,)
+        )
 
     inputs = tuple(value.detach().clone().requires_grad_() for value in values)
     assert torch.autograd.gradcheck(evidence, inputs, eps=1e-6, atol=1e-5)
