@@ -80,7 +80,7 @@ def histories(batch: SeriesBatch, protocol: str) -> tuple[SeriesBatch, SeriesBat
     """(history, future) of the patients that have both under the protocol `half` or `two_years`."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol: {protocol!r} given, one of {list(PROTOCOLS)} wanted")
-    return cut_histories(batch, **PROTOCOLS[protocol])
+    return cut_histories(batch, **PROTOCOLS[protocol])  # type: ignore[arg-type]
 
 
 def table() -> pd.DataFrame:

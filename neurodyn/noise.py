@@ -1,8 +1,9 @@
 """Random numbers that belong to a row, not to its place in a batch.
 
-Each number is a hash of (seed, what it is for, the row's id, its own indices), so a row draws the same noise whichever rows,
-padding or device it meets: losses and forecasts don't change when rows are permuted or batches are split. The hash is two
-rounds of the SplitMix64 finaliser (Steele, Lea and Flood 2014) per index, on int64 tensors, without loops over rows.
+Each number is a hash of (seed, what it is for, the row's id, its own indices), so a row draws the same noise whichever
+rows, padding or device it meets: losses and forecasts don't change when rows are permuted or batches are split. The
+hash is two rounds of the SplitMix64 finaliser (Steele, Lea and Flood 2014) per index, on int64 tensors, without loops
+over rows.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class RowNoise:
     def uniform(self, purpose: str, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         """Uniform on (0, 1), (B, *shape); `purpose` names the draw, the same name gives the same numbers."""
         bits = self._bits(purpose, shape)
-        return ((_shift_right(bits, 11).to(torch.float64) + 0.5) * 2.0**-53).to(dtype)
+        numbers = (_shift_right(bits, 11).to(torch.float64) + 0.5) * 2.0**-53
+        return numbers.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)  # rounding must not reach 1
 
     def normal(self, purpose: str, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         """Standard normal, (B, *shape), by Box and Muller's transform of the two halves of each hash."""
@@ -83,3 +85,8 @@ class RowNoise:
     def samples(self, purpose: str, num_samples: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         """Standard normal with samples in front, (S, B, *shape)."""
         return self.normal(purpose, num_samples, *shape, dtype=dtype).transpose(0, 1)
+
+    def paired(self, purpose: str, num_samples: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        """As `samples`, the second half the negative of the first: averages linear in the noise are exact."""
+        half = self.samples(purpose, (num_samples + 1) // 2, *shape, dtype=dtype)
+        return torch.cat((half, -half))[:num_samples]

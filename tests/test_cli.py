@@ -5,9 +5,9 @@ import sys
 import types
 from dataclasses import dataclass, field
 
-import neurodyn.datasets
 import pytest
 
+import neurodyn.datasets
 from neurodyn import __version__
 from neurodyn.cli import main
 from neurodyn.training import DivergedError, FitConfig

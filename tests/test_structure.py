@@ -15,7 +15,7 @@ FLOORS = {
     1: ["series", "series_checks", "frames", "scaling", "noise", "quantiles", "style", "loss", "likelihoods", "sde"],
     2: ["solvers", "nets", "parallel", "checkpoints", "progress", "fit_config", "training", "forecast"],
     3: ["posteriors", "datasets", "metrics", "diagnostics", "plots"],
-    4: ["models", "runs", "report"],
+    4: ["models", "runs", "report", "html_page"],
     5: ["recipes"],
     6: ["cli"],
 }

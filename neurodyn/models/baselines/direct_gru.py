@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
 from neurodyn.noise import RowNoise
 from neurodyn.series import SeriesBatch
-from neurodyn.training import FitConfig, Loss, fit
+from neurodyn.training import FitConfig, FitResult, Loss, fit
 
 
 class Predicted(NamedTuple):
@@ -79,7 +79,19 @@ class DirectGRU(nn.Module):
         num_cuts: cuts per series and training step.
 
     Expects standardised values and times (`Scaling`). `loss` and `forecast` depend on observed entries and ids only.
+    After `fit`, `result` tells how it went.
     """
+
+    schedule: ClassVar[dict[str, Any]] = {
+        "steps": 250,
+        "batch_size": 256,
+        "learning_rate": 3e-3,
+        "clip_norm": 50.0,
+        "validate_every": 10,
+        "patience": 6,
+    }
+    """Settings of `FitConfig` for a few hundred short series."""
+    result: FitResult | None = None
 
     def __init__(
         self,
@@ -132,7 +144,7 @@ class DirectGRU(nn.Module):
         known = last_seen(batch)
         parts = []
         for n, network in enumerate(self.networks):
-            features = network.encoder(batch).features  # type: ignore[operator, union-attr]
+            features = network.encoder(batch).features  # type: ignore[operator]
             parts += [self._log_prob(network, batch, features, known, cut) for cut in cuts[:, n].unbind(1)]
         total = torch.stack(parts).mean(0).sum((1, 2))
         zero = torch.zeros_like(total)
@@ -149,14 +161,13 @@ class DirectGRU(nn.Module):
         """Train, and keep the weights that did best on the validation rows by `forecast_crps`.
 
         Args:
-            config: left out, a short schedule for a few hundred short series. Without validation rows nothing stops
+            config: left out, `schedule`, made for a few hundred short series. Without validation rows nothing stops
                 these networks from learning the rows by heart: give fewer steps then.
             folder: for checkpoints, from which a killed run goes on.
         """
-        config = config or FitConfig(
-            steps=250, batch_size=256, learning_rate=3e-3, clip_norm=50.0, validate_every=10, patience=6
-        )
-        fit(self, train, validation, config, folder=folder, validate=None if validation is None else forecast_crps)
+        validate = None if validation is None else forecast_crps
+        config = config or FitConfig(**self.schedule)
+        self.result = fit(self, train, validation, config, folder=folder, validate=validate)
         return self
 
     @torch.no_grad()
@@ -174,7 +185,7 @@ class DirectGRU(nn.Module):
         wide = (-1, times.shape[1], -1)
         predictions = []
         for network in self.networks:
-            state = network.encoder(history).features[rows, end][:, None]  # type: ignore[operator, union-attr]
+            state = network.encoder(history).features[rows, end][:, None]  # type: ignore[operator]
             parts = (part.expand(wide) for part in (state, last, seen))
             predictions.append(network(*parts, horizon, times[..., None] - when))
         turn = torch.arange(num_samples, device=history.device) % len(predictions)

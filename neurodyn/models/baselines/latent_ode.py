@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torchdiffeq
@@ -17,7 +17,7 @@ from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
 from neurodyn.noise import RowNoise
 from neurodyn.series import SeriesBatch
-from neurodyn.training import FitConfig, Loss, fit
+from neurodyn.training import FitConfig, FitResult, Loss, fit
 
 
 class LatentODE(nn.Module):
@@ -35,7 +35,19 @@ class LatentODE(nn.Module):
         step: of the fourth-order Runge-Kutta solver (torchdiffeq), in (scaled) time.
 
     Expects standardised values and times (`Scaling`). `loss` and `forecast` depend on observed entries and ids only.
+    After `fit`, `result` tells how it went.
     """
+
+    schedule: ClassVar[dict[str, Any]] = {
+        "steps": 500,
+        "batch_size": 256,
+        "learning_rate": 5e-3,
+        "validate_every": 20,
+        "patience": 8,
+        "kl_warmup_steps": 100,
+    }
+    """Settings of `FitConfig` for a few hundred short series."""
+    result: FitResult | None = None
 
     def __init__(
         self,
@@ -112,13 +124,12 @@ class LatentODE(nn.Module):
         """Train, and keep the weights that did best on the validation rows by `forecast_crps`.
 
         Args:
-            config: left out, a short schedule for a few hundred short series.
+            config: left out, `schedule`, made for a few hundred short series.
             folder: for checkpoints, from which a killed run goes on.
         """
-        config = config or FitConfig(
-            steps=500, batch_size=256, learning_rate=5e-3, validate_every=20, patience=8, kl_warmup_steps=100
-        )
-        fit(self, train, validation, config, folder=folder, validate=None if validation is None else forecast_crps)
+        validate = None if validation is None else forecast_crps
+        config = config or FitConfig(**self.schedule)
+        self.result = fit(self, train, validation, config, folder=folder, validate=validate)
         return self
 
     @torch.no_grad()
