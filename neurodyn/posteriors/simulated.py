@@ -142,6 +142,8 @@ class SimulatedPosterior(Posterior):
     def _control(self, context: Context) -> tuple[Grid, _Control]:
         times = context.batch.times
         grid = step_grid(times, self.longest_step)
+        if self.method == "reversible_heun":
+            grid = grid.rested()  # the control jumps at the visits, and this method looks at steps' ends
         gaps = torch.tensor(grid.intervals, device=times.device)
         return grid, self.control_at(context, grid.times[:, :-1], gaps.expand(len(times), -1))
 
@@ -211,7 +213,9 @@ class _SteeredLaw(SDE):
     def drift(self, t: Time, z: Tensor) -> Tensor:
         times = self.context.batch.times
         now = torch.as_tensor(t, dtype=times.dtype, device=times.device).expand(len(times))[:, None]
-        gaps = (torch.searchsorted(times.contiguous(), now.contiguous(), right=True) - 1).clamp(0, times.shape[1] - 2)
+        # rounded as the solver rounds, so that the time of a visit is found in the gap that it begins
+        visits = times.to(z.dtype).contiguous()
+        gaps = (torch.searchsorted(visits, now.to(z.dtype).contiguous(), right=True) - 1).clamp(0, times.shape[1] - 2)
         control = self.posterior.control_at(self.context, now, gaps)(0, z)
         diffusion = self.diffusion(t, z)
         push = diffusion * control if self.noise_type == "diagonal" else (diffusion @ control[..., None])[..., 0]

@@ -25,12 +25,14 @@ class Grid:
         steps: (..., N) float64, length of each step; 0 where the row stands still.
         index: T ints, place of each visit: ``times[..., index[i]]`` equals ``ts[..., i]`` exactly.
         idle: whether any row stands still in any step.
+        rests: the steps that `rested` has put in.
     """
 
     times: Tensor
     steps: Tensor
     index: tuple[int, ...]
     idle: bool
+    rests: frozenset[int] = frozenset()
 
     @property
     def num_steps(self) -> int:
@@ -52,6 +54,19 @@ class Grid:
         """For each of the N steps, which gap between visits it lies in: 0 for the first."""
         bounds = zip(self.index[:-1], self.index[1:], strict=True)
         return [i for i, (start, end) in enumerate(bounds) for _ in range(end - start)]
+
+    def rested(self) -> Grid:
+        """The same grid with one more step, a rest of length zero, at the end of each gap.
+
+        For laws that jump at the visits, under reversible Heun, which evaluates them once per place: what it sees at
+        the end of a gap then belongs to that gap, for every row, and the rest makes it look again and start anew.
+        """
+        ends = torch.tensor(self.index[1:], dtype=torch.int64, device=self.times.device)
+        copies = torch.ones(self.num_steps + 1, dtype=torch.int64, device=self.times.device)
+        copies = copies.scatter_add(0, ends, torch.ones_like(ends))
+        times = self.times.repeat_interleave(copies, -1)
+        index = tuple(place + i for i, place in enumerate(self.index))
+        return Grid(times, times.diff(dim=-1), index, True, frozenset(place - 1 for place in index[1:]))
 
     def refined(self, factor: int) -> Grid:
         """The same grid with every step cut into `factor` equal ones."""

@@ -42,10 +42,10 @@ class ReversibleSolve(torch.autograd.Function):
         seen: dict[int, Tensor] = {}
         companions: list[Tensor] = []
         costs: dict[int, Tensor] = {}
-        bounds = set(places)
+        bounds = {place for place in (*places, *scheme.grid.rests) if place > 0}
         for first, block in noise_blocks(noise):
             start = first
-            # Cut at the visits as well, to keep the companion state there.
+            # Cut at the visits and rests as well, to keep the companion state there.
             for stop in sorted({p for p in bounds if first < p < first + len(block)} | {first + len(block)}):
                 part = block[start - first : stop - first]
                 state, some_seen, some_costs = run_steps(scheme, cost, start, stop, part, state)
@@ -57,17 +57,18 @@ class ReversibleSolve(torch.autograd.Function):
                 start = stop
         outputs = [seen[place] for place in places]
         ctx.scheme, ctx.cost, ctx.noise, ctx.places, ctx.gaps = scheme, cost, noise, places, gaps
+        ctx.bounds = sorted(bounds)
         ctx.save_for_backward(z0, *outputs, *companions, *params)
         return (*outputs, *(costs[gap] for gap in gaps))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: D102
-        count = len(ctx.places)
+        count, kept = len(ctx.places), len(ctx.places) + len(ctx.bounds)
         z0, *saved = ctx.saved_tensors
         outputs = dict(zip(ctx.places, saved[:count], strict=True))
-        companions = dict(zip(ctx.places, saved[count : 2 * count], strict=True))
-        params = saved[2 * count :]
+        companions = dict(zip(ctx.bounds, saved[count:kept], strict=True))
+        params = saved[kept:]
         pulled = dict(zip(ctx.places, grads[:count], strict=True))
         rates = dict(zip(ctx.gaps, grads[count:], strict=True))
         grad_z0, grad_params = _Backward(ctx.scheme, ctx.cost, ctx.noise, params, rates).run(
@@ -144,6 +145,12 @@ class _Backward:
             dw, dt = self.increment(k), scheme.steps[k]
             if k + 1 in outputs:
                 z, a_z = outputs[k + 1], a_z + pulled[k + 1]
+            if k in scheme.grid.rests:
+                # p' = z, and nothing of what was evaluated before is used any more
+                a_z = a_z + a_p + self.pull(ahead, a_f, a_g)
+                a_p, a_f, a_g = torch.zeros_like(a_p), torch.zeros_like(a_f), torch.zeros_like(a_g)
+                ahead = self.evaluate(k, companions.get(k, z0))
+                continue
             half, half_dw = 0.5 * a_z, self.outer(0.5 * a_z, dw)
             a_p = a_p + self.pull(ahead, a_f + half * dt, a_g + half_dw)
             p_ahead, f_ahead, g_ahead = (part.detach() for part in ahead[:3])

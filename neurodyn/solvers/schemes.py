@@ -148,8 +148,9 @@ class ReversibleHeun(Scheme):
         p' = 2 z - p + f(p) dt + g(p) dW
         z' = z + 1/2 (f(p) + f(p')) dt + 1/2 (g(p) + g(p')) dW
 
-    Strong order 1/2, and 1 for additive noise. The state is (z, p, f(p), g(p)). Source: Kidger, Foster, Li and Lyons
-    (2021), arXiv 2105.13493, section 3.
+    Strong order 1/2, and 1 for additive noise. The state is (z, p, f(p), g(p)). At a rest of the grid the companion
+    starts anew from z: nothing damps its distance from z, which a strong pull multiplies. Source: Kidger, Foster, Li
+    and Lyons (2021), arXiv 2105.13493, section 3.
     """
 
     def __init__(self, problem: Problem, grid: Grid, like: Tensor) -> None:
@@ -173,6 +174,8 @@ class ReversibleHeun(Scheme):
         """One step."""
         z, p, f, g = state
         dt = self.steps[k]
+        if k in self.grid.rests:
+            return (z, z, *self.evaluate(k + 1, z)), Left(p, f, g)
         ahead = self.hold(k, self.advance(2 * z - p, f, g, dt, dw), p)
         f_ahead, g_ahead = self.evaluate(k + 1, ahead)
         z = self.advance(z, f + f_ahead, g + g_ahead, 0.5 * dt, 0.5 * dw)

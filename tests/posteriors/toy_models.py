@@ -42,7 +42,7 @@ def ragged(variables: int, rows: int = 3, visits: int = 5, seed: int = 0, missin
     mask = torch.rand(rows, visits, variables, generator=generator) >= missing
     mask[:, 0, 0] = True
     if rows > 1:
-        mask[0, visits - 2 :] = False
+        mask[0, visits - visits // 3 :] = False
     return SeriesBatch(times, values, mask, ids=tuple(f"row-{k}" for k in range(rows))).compact()
 
 
@@ -66,6 +66,22 @@ def visit_states(model: LinearGaussian, times: Tensor) -> tuple[Tensor, Tensor]:
             later = model.law.transition(times[j] - times[i]).matrix @ at_i
             cov[j, :, i], cov[i, :, j] = later, later.mT
     return torch.cat(means), cov.reshape(count * size, count * size)
+
+
+@torch.no_grad()
+def drawn_from(model: LinearGaussian, batch: SeriesBatch, seed: int = 0) -> SeriesBatch:
+    """The batch with values that the model made."""
+    generator = torch.Generator().manual_seed(seed)
+    loading, bias, variance = model.observation()
+    values = torch.zeros_like(batch.values)
+    for row in range(batch.num_rows):
+        times = batch.times[row, : int(batch.present[row].sum())]
+        mean, cov = visit_states(model, times)
+        root = torch.linalg.cholesky(cov + 1e-10 * torch.eye(len(cov), dtype=DOUBLE))
+        z = (mean + root @ torch.randn(len(mean), generator=generator, dtype=DOUBLE)).view(len(times), -1)
+        noise = torch.randn(len(times), len(bias), generator=generator, dtype=DOUBLE)
+        values[row, : len(times)] = z @ loading.mT + bias + variance.sqrt() * noise
+    return batch._with(values=torch.where(batch.mask, values, 0.0))
 
 
 def conditioned_states(

@@ -1,0 +1,295 @@
+"""The simulated posterior: exact with Doob's control, Girsanov's identities, equal gradients, rows of their own."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from toy_models import DOUBLE, context_for, drawn_from, free_core, ragged
+
+from neurodyn.nets.context import Context
+from neurodyn.noise import RowNoise
+from neurodyn.posteriors.simulated import SimulatedPosterior, _Control
+from neurodyn.sde.base import SDE
+from neurodyn.sde.initial import GaussianInitial
+from neurodyn.sde.kalman import Information, Observation, kalman_information, kalman_smoother, smooth_at
+from neurodyn.sde.linear_gaussian import LinearGaussian
+from neurodyn.sde.neural import MLPSDE
+from neurodyn.sde.prior import CoreInitial, Prior
+from neurodyn.sde.residual import ResidualLaw
+from neurodyn.series import SeriesBatch
+from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.grid import step_grid
+from neurodyn.solvers.native import integrate
+
+FEATURES = 4
+
+
+def neural_prior(diffusion: str = "constant") -> Prior:
+    torch.manual_seed(1)
+    return Prior(MLPSDE(2, 8, linear=True, diffusion=diffusion), GaussianInitial(2)).double()
+
+
+def linear_prior(core: LinearGaussian) -> Prior:
+    return Prior(ResidualLaw(core.law, 8).double(), CoreInitial(core))
+
+
+def posterior_for(prior: Prior, lively: float = 0.0, **options: object) -> SimulatedPosterior:
+    """A fresh posterior, or with weights of this size."""
+    torch.manual_seed(2)
+    sizes = (prior.state_size, prior.sde.noise_size, FEATURES)
+    posterior = SimulatedPosterior(*sizes, **({"longest_step": 0.05, "hidden_size": 16} | options)).double()
+    if lively:
+        for parameter in posterior.parameters():
+            nn.init.normal_(parameter, std=lively)
+    return posterior
+
+
+def gaussian_log_prob(batch: SeriesBatch, observation: Observation, z: Tensor) -> Tensor:
+    """(S, B)."""
+    gap = batch.values - observation.bias - z @ observation.loading.mT
+    density = -0.5 * (gap.square() / observation.variance + (2 * math.pi * observation.variance).log())
+    return (density * batch.mask).sum((2, 3))
+
+
+@pytest.mark.parametrize("diffusion", ["constant", "network"])
+def test_a_fresh_posterior_is_the_prior_path_by_path_at_no_cost(diffusion: str) -> None:
+    prior, batch = neural_prior(diffusion), ragged(1)
+    found = posterior_for(prior)(context_for(batch, FEATURES), prior, RowNoise(0, batch.ids or ()), 3)
+    assert torch.equal(found.path_kl, torch.zeros(3, dtype=DOUBLE))
+    torch.testing.assert_close(found.initial_kl, torch.zeros(3, dtype=DOUBLE))
+    noise, grid = RowNoise(0, batch.ids or ()), step_grid(batch.times, 0.05)
+    z0 = noise.samples("start", 3, 2)
+    brownian = Brownian(grid, (3, 3), 2, seeds=noise, dtype=DOUBLE)
+    path = integrate(
+        lambda k, t, z: prior.sde.drift(t, z), lambda k, t, z: prior.sde.diffusion(t, z), z0, grid, brownian
+    )
+    torch.testing.assert_close(found.z, path.states[..., list(grid.index), :], atol=1e-12, rtol=1e-12)
+
+
+class DoobPosterior(SimulatedPosterior):
+    """The exact smoother of a linear core as a simulated posterior: u = G^T (lambda - Lambda z)."""
+
+    def give(self, core: LinearGaussian, batch: SeriesBatch) -> None:
+        self.core = core
+        self.data = (batch.times, batch.values, batch.mask)
+        self.filtered = core.filter(batch)
+        self.information: Information = kalman_information(core.law, core.observation(), *self.data)
+
+    def start(self, context: Context, prior: Prior) -> tuple[Tensor, Tensor]:
+        smoothed = kalman_smoother(self.filtered, self.information)
+        return smoothed.mean[:, 0], torch.linalg.cholesky(smoothed.covariance[:, 0])
+
+    def control_at(self, context: Context, t: Tensor, gaps: Tensor) -> _Control:
+        there = smooth_at(self.core.law, self.filtered, self.information, self.data[0], t)
+        noise = self.core.law.noise()
+        return _Control(self, there.vector @ noise, -(noise.mT @ there.matrix), None)
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "reversible_heun"])
+def test_with_doobs_control_the_elbo_comes_to_the_exact_evidence_from_below(method: str) -> None:
+    core, samples = free_core(), 4000
+    batch = drawn_from(core, ragged(2, rows=3), seed=5)
+    gaps = []
+    for step in (0.05, 0.01):
+        posterior = DoobPosterior(2, 2, FEATURES, longest_step=step, method=method).double()
+        posterior.give(core, batch)
+        with torch.no_grad():
+            prior = linear_prior(core)
+            found = posterior(context_for(batch, FEATURES), prior, RowNoise(0, batch.ids or ()), samples)
+            log_prob = gaussian_log_prob(batch, core.observation(), found.z)
+            gaps.append(core.evidence(batch) - (log_prob.mean(0) - found.path_kl - found.initial_kl))
+            error = 4.5 * log_prob.std(0) / samples**0.5
+    assert (gaps[1] > -error).all()
+    assert (gaps[1] < 0.03 * batch.mask.sum((1, 2)) + error).all()  # per observed value; of first order in the step
+    assert gaps[1].sum() < 0.5 * gaps[0].sum()
+
+
+def log_weights(
+    posterior: SimulatedPosterior, prior: Prior, batch: SeriesBatch, noise: RowNoise, samples: int
+) -> tuple[Tensor, Tensor]:
+    """Along simulated paths: log dP/dQ given the start, (S, B), and half the integral of |u|^2."""
+    detail = posterior.detail(context_for(batch, FEATURES), prior, noise, num_samples=samples)
+    grid = step_grid(batch.times, posterior.longest_step)
+    dw = Brownian(grid, (samples, batch.num_rows), posterior.noise_size, seeds=noise, dtype=DOUBLE).increments()
+    work = (detail.control * dw.movedim(0, -2)).sum((-2, -1))
+    cost = (0.5 * detail.control.square().sum(-1) * grid.steps).sum(-1)
+    return -work - cost, cost
+
+
+@pytest.mark.parametrize("kind", ["constant", "network", "core"])
+def test_girsanovs_weights_average_to_one_and_their_log_is_the_kl(kind: str) -> None:
+    prior = linear_prior(free_core()) if kind == "core" else neural_prior(kind)
+    posterior, samples = posterior_for(prior, lively=0.12), 10_000
+    batch, noise = ragged(2, rows=2, visits=3), RowNoise(1, ["a", "b"])
+    with torch.no_grad():
+        log_weight, cost = log_weights(posterior, prior, batch, noise, samples)
+        found = posterior(context_for(batch, FEATURES), prior, noise, samples)
+    weight = log_weight.exp()
+    assert (cost.mean(0) > 0.02).all()  # the control does something
+    assert ((weight.mean(0) - 1).abs() < 4.5 * weight.std(0) / samples**0.5).all()
+    torch.testing.assert_close(found.path_kl, cost.mean(0), atol=1e-10, rtol=1e-10)
+    difference = -log_weight - cost  # a martingale at its end: of mean 0
+    assert (difference.mean(0).abs() < 4.5 * difference.std(0) / samples**0.5).all()
+
+
+def test_weighted_paths_of_any_posterior_give_the_exact_evidence() -> None:
+    """p(y) = E_q[ p(y | z) dP/dQ ], start and path, for a control that is not the best one."""
+    core, samples = free_core(), 40_000
+    prior, batch, noise = linear_prior(core), ragged(2, rows=2, visits=3), RowNoise(3, ["a", "b"])
+    posterior = posterior_for(prior, lively=0.1, longest_step=0.02)
+    context = context_for(batch, FEATURES)
+    with torch.no_grad():
+        found = posterior(context, prior, noise, samples)
+        log_weight = log_weights(posterior, prior, batch, noise, samples)[0]
+        mean, root = posterior.start(context, prior)
+        q0 = torch.distributions.MultivariateNormal(mean, scale_tril=root)
+        z0 = found.z[:, :, 0]
+        log_weight = log_weight + prior.initial.log_prob(z0) - q0.log_prob(z0)
+        log_joint = gaussian_log_prob(batch, core.observation(), found.z) + log_weight
+        evidence = torch.logsumexp(log_joint, 0) - math.log(samples)
+        relative = (log_joint - log_joint.amax(0)).exp()
+        error = relative.std(0) / relative.mean(0) / samples**0.5
+        # KL of the start: the mean of the same log ratio
+        torch.testing.assert_close(
+            (q0.log_prob(z0) - prior.initial.log_prob(z0)).mean(0), found.initial_kl, atol=0.03, rtol=0
+        )
+    assert (error < 0.05).all()
+    assert ((evidence - core.evidence(batch)).abs() < 4.5 * error + 0.02).all()
+
+
+def gradients(posterior: SimulatedPosterior, prior: Prior, batch: SeriesBatch, samples: int = 2) -> dict[str, Tensor]:
+    """Gradients of a loss of the latents and both KLs, by every parameter and by the features."""
+    context = context_for(batch, FEATURES)
+    features = context.features.requires_grad_()
+    found = posterior(context, prior, RowNoise(0, batch.ids or ()), samples)
+    loss = (found.z.square().mean(0).sum((1, 2)) + found.path_kl + found.initial_kl).sum()
+    both = nn.ModuleDict({"posterior": posterior, "prior": prior})
+    names, tensors = zip(*((n, p) for n, p in both.named_parameters() if p.requires_grad), strict=True)
+    grads = torch.autograd.grad(loss, [*tensors, features], allow_unused=True)
+    return {n: g for n, g in zip((*names, "features"), grads, strict=True) if g is not None}
+
+
+WAYS = [
+    (method, gradient, kind)
+    for method, gradient in [
+        ("euler", "checkpoint"),
+        ("milstein", "checkpoint"),
+        ("heun", "checkpoint"),
+        ("reversible_heun", "checkpoint"),
+        ("reversible_heun", "reversible"),
+    ]
+    for kind in ("constant", "network", "core")
+    if kind != "network" or "heun" not in method  # these are for noise that does not depend on the state
+]
+
+
+@pytest.mark.parametrize("coupling", ["full", "diagonal"])
+@pytest.mark.parametrize(("method", "gradient", "kind"), WAYS)
+def test_frugal_gradients_equal_backprop(method: str, gradient: str, kind: str, coupling: str) -> None:
+    prior = linear_prior(free_core()) if kind == "core" else neural_prior(kind)
+    posterior = posterior_for(prior, lively=0.3, method=method, coupling=coupling)
+    batch = ragged(2)
+    wanted = gradients(posterior, prior, batch)
+    posterior.gradient = gradient
+    found = gradients(posterior, prior, batch)
+    assert wanted.keys() == found.keys() and len(found) > 15
+    for name, grad in wanted.items():
+        torch.testing.assert_close(found[name], grad, atol=1e-9, rtol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+
+
+class Quiet(SDE):
+    """Almost no noise: every way of drawing it gives nearly the same path."""
+
+    noise_type, sde_type, state_size, noise_size, state_independent = "diagonal", "ito", 2, 2, True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(2, 2)
+
+    def drift(self, t: float | Tensor, z: Tensor) -> Tensor:
+        return torch.tanh(self.net(z))
+
+    def diffusion(self, t: float | Tensor, z: Tensor) -> Tensor:
+        return torch.full_like(z, 1e-4)
+
+
+@pytest.mark.parametrize("method", ["euler", "reversible_heun"])
+def test_the_adjoint_has_the_gradient_of_backprop_where_noise_is_small(method: str) -> None:
+    torch.manual_seed(0)
+    prior = Prior(Quiet(), GaussianInitial(2)).double()
+    posterior = posterior_for(prior, lively=0.3, method=method, longest_step=0.01)
+    posterior.start_net.requires_grad_(False)
+    batch = ragged(1, rows=2, visits=3)
+    # both paths start from the same draws
+    wanted = gradients(posterior, prior, batch, samples=1)
+    posterior.gradient = "adjoint"
+    found = gradients(posterior, prior, batch, samples=1)
+    assert wanted.keys() == found.keys()
+    for name, grad in wanted.items():
+        assert (found[name] - grad).norm() <= 0.03 * grad.norm() + 1e-6, name
+
+
+def test_the_adjoint_has_the_mean_kl_and_gradient_of_backprop() -> None:
+    prior = linear_prior(free_core())
+    posterior = posterior_for(prior, lively=0.3)
+    batch = ragged(2, rows=2, visits=3)
+    wanted = gradients(posterior, prior, batch, samples=400)
+    posterior.gradient = "adjoint"
+    found = gradients(posterior, prior, batch, samples=400)
+    one, two = (torch.cat([grads[name].flatten() for name in wanted]) for grads in (wanted, found))
+    assert torch.nn.functional.cosine_similarity(one, two, dim=0) > 0.98
+    assert 0.8 < one.norm() / two.norm() < 1.25
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    padding=st.integers(0, 3),
+    order=st.permutations(range(3)),
+    keep=st.integers(1, 3),
+    method=st.sampled_from(["euler", "reversible_heun"]),
+)
+def test_padding_order_and_company_of_rows_change_nothing(
+    padding: int, order: list[int], keep: int, method: str
+) -> None:
+    order = order[:keep]
+    prior, batch = neural_prior(), ragged(1)
+    posterior = posterior_for(prior, lively=0.3, method=method)
+    context = context_for(batch, FEATURES)
+    features = nn.functional.pad(context.features, (0, 0, 0, padding), value=7.0)[order]
+    turned = Context(batch.padded(batch.num_times + padding).rows(order), features, context.summary[order])
+    plain = posterior(context, prior, RowNoise(5, batch.ids or ()), 2)
+    again = posterior(turned, prior, RowNoise(5, turned.batch.ids or ()), 2)
+    torch.testing.assert_close(again.path_kl, plain.path_kl[order], atol=1e-10, rtol=1e-9)
+    torch.testing.assert_close(again.initial_kl, plain.initial_kl[order], atol=1e-10, rtol=1e-9)
+    torch.testing.assert_close(again.z[:, :, : batch.num_times], plain.z[:, order], atol=1e-10, rtol=1e-9)
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint", "adjoint"])
+def test_one_visit_needs_no_path(gradient: str) -> None:
+    prior, batch = neural_prior(), ragged(1, rows=1, visits=1)
+    found = posterior_for(prior, lively=0.3, gradient=gradient)(
+        context_for(batch, FEATURES), prior, RowNoise(0, ["a"]), 4
+    )
+    assert found.z.shape == (4, 1, 1, 2) and found.path_kl.item() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"gradient": "magic"}, "gradient: 'magic' given"),
+        ({"gradient": "reversible"}, "gradient: 'reversible' given with method 'euler'"),
+        ({"coupling": "none"}, "coupling: 'none' given"),
+        ({"longest_step": 0.0}, "longest_step: 0.0 given"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        SimulatedPosterior(2, 2, FEATURES, **({"longest_step": 0.1} | options))
+
+
+def test_diagonal_coupling_needs_as_many_noises_as_states() -> None:
+    with pytest.raises(ValueError, match="coupling: 'diagonal' given for d = 3, m = 2"):
+        SimulatedPosterior(3, 2, FEATURES, longest_step=0.1, coupling="diagonal")
