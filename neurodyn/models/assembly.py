@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,9 @@ class LatentSDEConfig:
     """The divergence-free correction of a matched posterior; needs a constant diffusion."""
     diffusion: Literal["network", "constant"] = "constant"
     """Of an MLP law: per coordinate, depending on the state, or constant."""
-    residual_bound: float = 1.0
+    train_core: bool = False
+    """Whether training moves a fitted core too; if not, residual, posterior and start are trained around it."""
+    residual_bound: float = 0.3
     """Largest push of the neural residual on a core, in noise standard deviations per square root of time."""
     method: Literal["euler", "milstein", "heun", "reversible_heun"] = "euler"
     """Of a simulated posterior."""
@@ -83,6 +85,10 @@ class LatentSDEConfig:
             )
         if self.correction and (self.posterior != "matched" or self.diffusion != "constant"):
             raise ValueError("correction: given, but it is for a matched posterior and diffusion='constant'")
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                choices = ", ".join(get_args(hint))
+                raise ValueError(f"{name}: {getattr(self, name)!r} given, one of {choices} wanted")
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood: {self.likelihood!r} given, one of {', '.join(LIKELIHOODS)} wanted")
 
@@ -115,6 +121,8 @@ def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Par
     variables, context = config.num_variables, config.context_size
     if core is None and config.core is not None:
         core = TrendOU(variables, **config.core)
+    if core is not None:
+        core.requires_grad_(config.train_core)
 
     def encoder(causal: bool) -> nn.Module:
         extra = {"num_covariates": config.num_covariates, "num_static": config.num_static}

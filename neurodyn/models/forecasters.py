@@ -58,11 +58,14 @@ FORECASTERS: dict[str, Entry] = {
 BASELINES = tuple(name for name in FORECASTERS if name != "latent_sde")
 
 LATENT_SCHEDULE: dict[str, Any] = {
-    "steps": 300,
+    "steps": 200,
     "batch_size": 64,
-    "learning_rate": 3e-3,
+    "learning_rate": 2e-3,
+    "optimizer": "adamw",
+    "weight_decay": 1e-2,
+    "warmup_steps": 20,
+    "ema": 0.98,
     "validate_every": 25,
-    "patience": 6,
 }
 """Settings of `FitConfig` for a latent SDE on a few hundred short series."""
 

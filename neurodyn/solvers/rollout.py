@@ -37,6 +37,8 @@ def rollout(sde: SDE, z: Tensor, start: Tensor, times: Tensor, noise: RowNoise, 
 
 def _exponential(sde: ResidualLaw, z: Tensor, grid: Grid, noise: RowNoise) -> Tensor:
     """z' = Phi z + offset + Phi(step / 2) G r(z) step + N(0, Q): exact in the linear part, first order in r."""
+    # the linear part computes in its own precision, the result is of the state's
+    given, z = z.dtype, z.to(sde.linear.noise().dtype)
     steps = grid.steps.to(z)
     transition = sde.linear.transition(steps)
     push = sde.linear.transition(0.5 * steps).matrix @ sde.linear.noise() * steps[..., None, None]
@@ -50,7 +52,7 @@ def _exponential(sde: ResidualLaw, z: Tensor, grid: Grid, noise: RowNoise) -> Te
         pushed = phi @ z[..., None] + force @ sde.residual(time, z)[..., None]
         z = pushed[..., 0] + offset + move
         states.append(z)
-    return torch.stack([states[place] for place in grid.index[1:]], 2)
+    return torch.stack([states[place] for place in grid.index[1:]], 2).to(given)
 
 
 def noise_root(covariance: Tensor, rank: int) -> Tensor:
