@@ -265,7 +265,7 @@ class MLPPotential(Potential):
             slopes.append(1 - hidden.square())
         pulled = self.last.weight[0]
         for layer, slope in zip(reversed(self.layers), reversed(slopes), strict=True):
-            pulled = (pulled * slope) @ layer.weight
+            pulled = (pulled * slope) @ layer.weight  # type: ignore[operator]
         return self.log_stiffness.exp() * q + pulled
 
 
@@ -310,11 +310,11 @@ class ConvexPotential(Potential):
         """The network's backward pass, written out."""
         _, before, passes = self._forward(q)
         pulled = nn.functional.softplus(self.raw_last) * torch.sigmoid(before[-1])
-        reads = list(self.reads)
-        found = self.log_stiffness.exp() * q + pulled @ reads[-1].weight
+        reads: list[Tensor] = [read.weight for read in self.reads]  # type: ignore[misc]
+        found = self.log_stiffness.exp() * q + pulled @ reads[-1]
         for k in reversed(range(len(passes))):
             pulled = (pulled @ passes[k]) * torch.sigmoid(before[k])
-            found = found + pulled @ reads[k].weight
+            found = found + pulled @ reads[k]
         return found
 
 
