@@ -7,23 +7,27 @@ from torch import Tensor
 
 from neurodyn.noise import RowNoise
 from neurodyn.sde.base import SDE, Time
+from neurodyn.sde.langevin import UnderdampedLangevin
 from neurodyn.sde.residual import ResidualLaw
 from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.native import integrate_visits
+from neurodyn.solvers.splitting import integrate_splitting
 
 
 def rollout(sde: SDE, z: Tensor, start: Tensor, times: Tensor, noise: RowNoise, longest_step: float) -> Tensor:
     """Simulate `sde` (Ito) from z (S, B, d) at `start` (B,) to `times` (B, H): (S, B, H, d).
 
     Euler-Maruyama in steps of at most `longest_step`; a `ResidualLaw` moves its linear part exactly instead
-    (exponential Euler), so with a zero residual the result is exact in law for any step. A row's result does not depend
-    on the other rows.
+    (exponential Euler), so with a zero residual the result is exact in law for any step, and an `UnderdampedLangevin`
+    law takes BAOAB steps. A row's result does not depend on the other rows.
     """
     grid = step_grid(torch.cat((start[:, None], times), 1), longest_step)
     if isinstance(sde, ResidualLaw):
         return _exponential(sde, z, grid, noise)
     path = Brownian(grid, z.shape[:-1], sde.noise_size, seeds=noise, dtype=z.dtype, device=z.device)
+    if isinstance(sde, UnderdampedLangevin):
+        return integrate_splitting(sde, z, grid, path).states[:, :, 1:]
 
     def drift(k: int, t: Time, state: Tensor) -> Tensor:
         return sde.drift(t, state)

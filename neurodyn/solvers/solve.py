@@ -16,6 +16,7 @@ from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.loop import Cost
 from neurodyn.solvers.native import Visits, integrate, integrate_visits
 from neurodyn.solvers.path_kl import path_kl, path_kl_rate
+from neurodyn.solvers.splitting import SPLITTINGS, integrate_splitting, splitting_noise_size
 from neurodyn.solvers.torchsde_engine import Adaptive, solve_torchsde
 
 
@@ -44,8 +45,9 @@ def sdeint(
             the last time). Their leading axes are broadcast against those of y0.
         dt: longest step, in units of time. Every gap is cut into equal steps, so that steps end at the times.
         method: native: "euler" (default for Ito laws), "milstein", "heun" (default for Stratonovich laws) or
-            "reversible_heun". torchsde: any of its names, with its defaults.
-        noise: Brownian increments (N, ..., m) on ``step_grid(ts, dt)``; drawn if not given.
+            "reversible_heun"; for underdamped Langevin laws also "baoab" and "obabo". torchsde: any of its names, with
+            its defaults.
+        noise: Brownian increments (N, ..., m) on ``step_grid(ts, dt)``, for "obabo" of size 2 m; drawn if not given.
         generator: source of the noise; torch's global one if not given.
         seeds: instead of a generator, one integer per row (for the last leading axis), or a `RowNoise`: a row's
             solution then does not depend on the batch that it is in. Native engine.
@@ -84,7 +86,14 @@ def sdeint(
         method = "euler" if law.sde_type == "ito" else "heun"
     if method == "milstein" and law.noise_type == "diagonal" and not (law.coordinatewise or law.state_independent):
         raise ValueError("method: got 'milstein' for diagonal noise that mixes coordinates, want coordinatewise noise")
-    source = noise if noise is not None else _draw(law, z0, grid, generator, seeds)
+    splitting = method in SPLITTINGS
+    if splitting and logqp:
+        raise ValueError(f"logqp: got True with method {method!r}, which has no path price; want 'euler'")
+    noise_size = splitting_noise_size(law, method) if splitting else law.noise_size
+    source = noise if noise is not None else _draw(noise_size, z0, grid, generator, seeds)
+    if splitting:
+        split: Any = gradient  # checked there
+        return integrate_splitting(law, z0, grid, source, method=method, gradient=split, params=trained).states
     options: dict[str, Any] = {
         "method": method,
         "noise_type": law.noise_type,
@@ -144,13 +153,15 @@ def _check_law(law: SDE, grid: Grid, z0: Tensor) -> None:
 
 
 def _draw(
-    law: SDE, z0: Tensor, grid: Grid, generator: torch.Generator | None, seeds: Sequence[int] | Tensor | RowNoise | None
+    noise_size: int,
+    z0: Tensor,
+    grid: Grid,
+    generator: torch.Generator | None,
+    seeds: Sequence[int] | Tensor | RowNoise | None,
 ) -> Brownian:
     if generator is not None and seeds is not None:
         raise ValueError("seeds: got a generator too, want one of the two")
-    return Brownian(
-        grid, z0.shape[:-1], law.noise_size, generator=generator, seeds=seeds, dtype=z0.dtype, device=z0.device
-    )
+    return Brownian(grid, z0.shape[:-1], noise_size, generator=generator, seeds=seeds, dtype=z0.dtype, device=z0.device)
 
 
 def _own_slope(law: SDE, t: Any, z: Tensor) -> tuple[Tensor, Tensor]:
