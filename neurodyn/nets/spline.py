@@ -7,6 +7,8 @@ its two intervals, and the slopes on its two sides are free: give the same tenso
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -44,6 +46,56 @@ def hermite(
 
     Source: the cubic Hermite basis, e.g. Fritsch and Carlson (1980), eq. 2.
     """
+    piece = _piece(knot_times, values, slope_left, slope_right, query)
+    return piece.value(), piece.derivative()
+
+
+def hermite_jet(
+    knot_times: Tensor,
+    values: Tensor,
+    slope_left: Tensor,
+    slope_right: Tensor,
+    query: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `hermite`, with the second derivative too, (B, Q, C): linear on each interval, and it jumps at the knots."""
+    piece = _piece(knot_times, values, slope_left, slope_right, query)
+    return piece.value(), piece.derivative(), piece.curvature()
+
+
+class _Piece(NamedTuple):
+    """The cubic that each query falls on: v0 + u (v1 - v0) + length u (1 - u) [(1 - u) bend0 - u bend1].
+
+    The Hermite basis, written around the chord, which is exact at both ends and loses no digits when the values are
+    large against their differences; bend0 and bend1 are the end slopes less the chord's. All (B, Q, C) or (B, Q, 1).
+    """
+
+    u: Tensor
+    length: Tensor
+    start: Tensor
+    rise: Tensor
+    chord: Tensor
+    bend0: Tensor
+    bend1: Tensor
+    proper: Tensor
+    inside: Tensor
+
+    def value(self) -> Tensor:
+        w = 1.0 - self.u
+        value = self.start + self.u * self.rise + self.length * self.u * w * (w * self.bend0 - self.u * self.bend1)
+        # Where there is no interval (all knots coincide) the value is the knot's own, whatever the slopes.
+        return torch.where(self.proper, value, self.start)
+
+    def derivative(self) -> Tensor:
+        u = self.u
+        found = self.chord + (1.0 - u) * (1.0 - 3.0 * u) * self.bend0 + u * (3.0 * u - 2.0) * self.bend1
+        return torch.where(self.inside, found, torch.zeros_like(found))
+
+    def curvature(self) -> Tensor:
+        found = ((6.0 * self.u - 4.0) * self.bend0 + (6.0 * self.u - 2.0) * self.bend1) / self.length
+        return torch.where(self.inside, found, torch.zeros_like(found))
+
+
+def _piece(knot_times: Tensor, values: Tensor, slope_left: Tensor, slope_right: Tensor, query: Tensor) -> _Piece:
     _check_shapes(knot_times, values, slope_left, slope_right, query)
     time_dtype = torch.promote_types(knot_times.dtype, query.dtype)
     knots = knot_times.to(time_dtype)
@@ -69,15 +121,7 @@ def hermite(
     v0, v1 = _take(values, left), _take(values, right)
     s0, s1 = _take(slope_right, left), _take(slope_left, right)
     chord = (v1 - v0) / length
-    # v0 + u (v1 - v0) + length u (1-u) [(1-u) (s0 - chord) - u (s1 - chord)]: the Hermite basis, written around the
-    # chord, which is exact at both ends and loses no digits when the values are large against their differences.
-    bend0, bend1 = s0 - chord, s1 - chord
-    w = 1.0 - u
-    value = v0 + u * (v1 - v0) + length * u * w * (w * bend0 - u * bend1)
-    derivative = chord + w * (1.0 - 3.0 * u) * bend0 + u * (3.0 * u - 2.0) * bend1
-    # Where there is no interval (all knots coincide) the value is the knot's own, whatever the slopes.
-    value = torch.where(proper.unsqueeze(-1), value, v0)
-    return value, torch.where(inside.unsqueeze(-1), derivative, torch.zeros_like(derivative))
+    return _Piece(u, length, v0, v1 - v0, chord, s0 - chord, s1 - chord, proper.unsqueeze(-1), inside.unsqueeze(-1))
 
 
 def refine_knots(times: Tensor, inner: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,10 +24,9 @@ from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
 from neurodyn.posteriors.divergence_free import skew_correction
 from neurodyn.posteriors.families import FAMILIES, DiagonalAffine, Family, FullAffine, MarginalSample
+from neurodyn.posteriors.path_times import path_times
 from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.prior import Prior
-
-NODES = 4  # of the quadrature between two knots, in evaluation
 
 
 class Curve(NamedTuple):
@@ -150,31 +148,10 @@ class MatchedPosterior(Posterior):
         curve = self.curve(context)
         eps = noise.paired("visits", num_samples, times.shape[1], size, dtype=dtype)
         visits = self.family.sample(*curve.at(times), eps)
-        points, weights = self._points(curve.knots, noise)
+        points, weights = path_times(curve.knots, noise, self.num_times if self.training else None)
         eps = noise.paired("times", num_samples, points.shape[1], size, dtype=dtype)
         rate = 0.5 * self.control(curve, prior.sde, points, eps)[1].square().sum(-1).mean(0)
         return PosteriorPaths(visits.z, (rate * weights).sum(-1), self._initial_kl(curve, prior, visits))
-
-    def _points(self, knots: Tensor, noise: RowNoise) -> tuple[Tensor, Tensor]:
-        """Times and their weights in an integral over each row's span, (B, M).
-
-        In training stratified at random over the row's knots, each interval between two of them getting an equal share
-        however short it is: short ones follow visits closely, and there the KL rate is high. In evaluation
-        Gauss-Legendre nodes.
-        """
-        gaps = knots[:, 1:] - knots[:, :-1]
-        if knots.shape[1] == 1:
-            return knots, torch.zeros_like(knots)
-        if not self.training:
-            node, weight = (torch.from_numpy(part).to(knots) for part in np.polynomial.legendre.leggauss(NODES))
-            points = knots[:, :-1, None] + gaps[..., None] * (node + 1) / 2
-            return points.flatten(1), (gaps[..., None] * weight / 2).flatten(1)
-        count = (gaps > 0).sum(1, keepdim=True)  # intervals in use; padding stands behind them
-        steps = torch.arange(self.num_times, device=knots.device, dtype=knots.dtype)
-        place = (steps + noise.uniform("points", self.num_times, dtype=knots.dtype)) / self.num_times * count
-        which = place.long().clamp(max=gaps.shape[1] - 1)
-        length = gaps.gather(1, which)
-        return knots.gather(1, which) + (place - which) * length, length * count / self.num_times
 
     def _initial_kl(self, curve: Curve, prior: Prior, visits: MarginalSample) -> Tensor:
         if isinstance(self.family, DiagonalAffine | FullAffine):
