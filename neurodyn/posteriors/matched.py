@@ -167,7 +167,7 @@ class MatchedPosterior(Posterior):
         return sample, sample.velocity + pull
 
     def law(self, context: Context, sde: SDE) -> SDE:
-        """The posterior over paths as an SDE of its own, for B rows: z is (..., B, d), t a number or (B,).
+        """The posterior over paths as an SDE of its own, for B rows: z is (..., B, d), t a number, (B,) or (..., B).
 
         Simulated from its first marginal it has, at every time, the marginals of the curve.
         """
@@ -195,11 +195,12 @@ class MatchedPosterior(Posterior):
             raise ValueError(f"correction: a diffusion of shape {tuple(scale.shape[-2:])} given, a square one wanted")
         white_root = torch.linalg.solve(scale, moments.root)
         covariance = white_root @ white_root.mT
-        # the best Omega is stationary for the KL, so its own gradient vanishes; any skew Omega keeps the marginals
+        # The best Omega is stationary for the KL, so its own gradient vanishes; any skew Omega keeps the marginals, as
+        # long as it does not depend on z: it is worked out from the marginal, not from the samples at hand.
         with torch.no_grad():
             inverse = torch.linalg.inv(moments.root)
             posterior = moments.root_rate @ inverse - 0.5 * scale @ scale.mT @ inverse.mT @ inverse
-            gap = drift_jacobian(sde, times, z).mean(0) - posterior
+            gap = mean_jacobian(sde, times, moments.mean, moments.root, inverse) - posterior
             omega = skew_correction(torch.linalg.solve(scale, gap @ scale), covariance)
         centred = torch.linalg.solve(scale, (z - moments.mean)[..., None])
         return (omega @ torch.linalg.solve(covariance, centred))[..., 0]
@@ -226,33 +227,35 @@ class _MatchedLaw(SDE):
         self.coordinatewise, self.state_independent = prior.coordinatewise, prior.state_independent
 
     def drift(self, t: Time, z: Tensor) -> Tensor:
-        rows = len(self.curve.knots)
-        times = torch.as_tensor(t, dtype=self.curve.knots.dtype, device=z.device).expand(rows)[:, None]
-        state = z.reshape(-1, rows, 1, z.shape[-1])
+        rows, size = len(self.curve.knots), z.shape[-1]
+        times = torch.as_tensor(t, dtype=self.curve.knots.dtype, device=z.device)
+        if shared := times.ndim == 0 or times.numel() == times.shape[-1]:  # by all samples: the curve is read once
+            times = times.reshape(-1).expand(rows)[:, None]
+            state = z.reshape(-1, rows, 1, size)
+        else:  # a time per sample: samples stand where times do
+            times = times.expand(z.shape[:-1]).reshape(-1, rows).mT
+            state = z.reshape(-1, rows, size).transpose(0, 1)[None]
         eps = self.posterior.family.inverse(self.curve.at(times)[0], state)
         drift = self.posterior.drift(self.curve, self.prior, times, eps)[1]
         if self.posterior.correction:
             drift = drift + _diffuse(
                 self.prior, times, state, self.posterior._rotation(self.curve, self.prior, times, state)
             )
-        return drift.reshape(z.shape)
+        return (drift if shared else drift[0].transpose(0, 1)).reshape(z.shape)
 
     def diffusion(self, t: Time, z: Tensor) -> Tensor:
         return self.prior.diffusion(t, z)
 
 
-def drift_jacobian(sde: SDE, times: Tensor, z: Tensor) -> Tensor:
-    """Jacobian of the drift in z, (..., d, d), by one forward-mode pass per coordinate."""
+def mean_jacobian(sde: SDE, times: Tensor, mean: Tensor, root: Tensor, inverse: Tensor) -> Tensor:
+    """E[Jacobian of the drift in z] over z ~ N(mean, root root^T), (B, M, d, d), from 2 d evaluations of the drift.
 
-    def drift(state: Tensor) -> Tensor:
-        return sde.drift(times, state)
-
-    columns = []
-    for i in range(z.shape[-1]):
-        direction = torch.zeros_like(z)
-        direction[..., i] = 1
-        columns.append(torch.func.jvp(drift, (z,), (direction,))[1])
-    return torch.stack(columns, -1)
+    By Stein's identity it is E[drift(mean + root e) e^T] root^-1, here with the three Gauss-Hermite nodes 0 and
+    +-sqrt(3) along each axis of e: exact for drifts that are cubic along each axis, and a function of the marginal alone.
+    """
+    step = 3**0.5 * root.movedim(-1, 0)
+    higher, lower = sde.drift(times, torch.stack((mean + step, mean - step)))
+    return ((higher - lower) / (2 * 3**0.5)).movedim(0, -1) @ inverse
 
 
 def _outer(sde: SDE, times: Tensor, z: Tensor, vector: Tensor) -> Tensor:

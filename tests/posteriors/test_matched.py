@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from neurodyn.nets.context import Context
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.divergence_free import skew_correction
-from neurodyn.posteriors.matched import Curve, MatchedPosterior
+from neurodyn.posteriors.matched import Curve, MatchedPosterior, mean_jacobian
 from neurodyn.sde.base import SDE
 from neurodyn.sde.initial import GaussianInitial
 from neurodyn.sde.linear import FreeLinearLaw
 from neurodyn.sde.neural import MLPSDE
 from neurodyn.sde.prior import Prior
 from neurodyn.series import SeriesBatch
+from neurodyn.solvers.solve import sdeint
 
 DOUBLE = torch.float64
 
@@ -212,3 +213,64 @@ def test_padding_and_row_order_change_nothing() -> None:
     again = posterior(turned, prior, RowNoise(7, turned.batch.ids or ()), 2)
     torch.testing.assert_close(plain.path_kl[order], again.path_kl, atol=1e-10, rtol=1e-9)
     torch.testing.assert_close(plain.initial_kl[order], again.initial_kl, atol=1e-10, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("family", "law", "correction"), CASES)
+def test_the_posterior_sde_takes_any_shape_of_time(family: str, law: str, correction: bool) -> None:
+    context = context_of(2, 3, 4)
+    posterior = lively(MatchedPosterior(2, 4, family=family, correction=correction))
+    moving = posterior.law(context, LAWS[law]().double())
+    z = torch.randn(3, 2, 2, dtype=DOUBLE)
+    late = context.batch.times.mean(1)
+    per_sample = late + torch.tensor([[-0.1], [0.0], [0.2]], dtype=DOUBLE)
+    for t in (0.4, torch.tensor(0.4), late, late[None], per_sample, per_sample[:, :1], per_sample[:1, :1]):
+        times = torch.as_tensor(t, dtype=DOUBLE).expand(3, 2)
+        one_by_one = torch.stack([moving.drift(time, state) for time, state in zip(times, z, strict=True)])
+        torch.testing.assert_close(moving.drift(t, z), one_by_one, rtol=1e-10, atol=1e-11)
+
+
+def test_paths_of_the_posterior_sde_start_at_samples_and_keep_to_their_rows_times() -> None:
+    context = context_of(2, 3, 4)
+    law = lively(MatchedPosterior(2, 4)).law(context, Wavy())
+    start, times = torch.randn(3, 2, 2, dtype=DOUBLE), context.batch.times
+    paths = sdeint(law, start, times, dt=0.05, seeds=RowNoise(0, ("0", "1")))
+    assert paths.shape == (3, 2, 3, 2)
+    assert torch.equal(paths[:, :, 0], start)
+    assert paths.isfinite().all()
+
+
+class Cubic(SDE):
+    """A drift with a turn that depends on the state, and constant noise."""
+
+    noise_type, sde_type, state_size, noise_size, state_independent = "diagonal", "ito", 2, 2, True
+
+    def drift(self, t: float | Tensor, z: Tensor) -> Tensor:
+        return z - z**3 + 2 * z.flip(-1) * torch.tensor([1.0, -1.0], dtype=z.dtype)
+
+    def diffusion(self, t: float | Tensor, z: Tensor) -> Tensor:
+        return torch.tensor([0.6, 0.9], dtype=z.dtype).expand_as(z)
+
+
+def test_mean_jacobian_is_exact_for_cubic_drifts() -> None:
+    mean, sd = torch.tensor([[[0.3, -0.4]]], dtype=DOUBLE), torch.tensor([0.5, 0.8], dtype=DOUBLE)
+    root = torch.diag(sd).expand(1, 1, 2, 2)
+    found = mean_jacobian(Cubic(), torch.zeros(1, 1), mean, root, torch.linalg.inv(root))[0, 0]
+    exact = torch.diag(1 - 3 * (mean[0, 0].square() + sd.square())) + torch.tensor([[0, 2], [-2, 0]], dtype=DOUBLE)
+    torch.testing.assert_close(found, exact)
+
+
+@pytest.mark.parametrize("family", ["diagonal", "full"])
+def test_the_correction_for_a_nonlinear_prior_is_one_field_and_lowers_the_kl(family: str) -> None:
+    # what a sample is moved by may not depend on the samples beside it: Omega would depend on z, and the field would
+    # not be divergence-free
+    times = torch.tensor([[0.2, 0.9, 1.3]], dtype=DOUBLE)
+    corrected = MatchedPosterior(2, 4, family=family, correction=True).double()
+    plain = MatchedPosterior(2, 4, family=family).double()
+    for seed in range(3):
+        curve = free_curve(2, plain.family.num_channels, seed)
+        eps = torch.randn(4000, 1, 3, 2, dtype=DOUBLE)
+        among = corrected.control(curve, Cubic(), times, eps)[1]
+        alone = corrected.control(curve, Cubic(), times, eps[:1])[1]
+        torch.testing.assert_close(among[:1], alone, rtol=1e-10, atol=1e-11)
+        without = plain.control(curve, Cubic(), times, eps)[1]
+        assert (among.square().sum(-1).mean(0) < without.square().sum(-1).mean(0)).all()
