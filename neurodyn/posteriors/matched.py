@@ -251,7 +251,7 @@ def mean_jacobian(sde: SDE, times: Tensor, mean: Tensor, root: Tensor, inverse: 
     """E[Jacobian of the drift in z] over z ~ N(mean, root root^T), (B, M, d, d), from 2 d evaluations of the drift.
 
     By Stein's identity it is E[drift(mean + root e) e^T] root^-1, here with the three Gauss-Hermite nodes 0 and
-    +-sqrt(3) along each axis of e: exact for drifts that are cubic along each axis, and a function of the marginal alone.
+    +-sqrt(3) along each axis of e: exact for drifts that are cubic along each axis; a function of the marginal alone.
     """
     step = 3**0.5 * root.movedim(-1, 0)
     higher, lower = sde.drift(times, torch.stack((mean + step, mean - step)))
