@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +92,34 @@ class Scaling:
             ValueError: if the variables (or the numbers of covariates or static columns) are not those of training, or
                 a value whose logarithm is wanted is not positive.
         """
+        self._check_variables(batch)
+        x = (_log(batch, self.log.to(batch.device)) - self.mean.to(batch.device)) / self.sd.to(batch.device)
+        tables = {
+            field: ((table.double() - mean) / sd).to(batch.dtype) for field, table, mean, sd in self._tables(batch)
+        }
+        return batch._with(
+            times=self.apply_times(batch.times), values=torch.where(batch.mask, x, 0).to(batch.dtype), **tables
+        )
+
+    def undo(self, batch: SeriesBatch) -> SeriesBatch:
+        """A scaled batch in the data's units, same dtype and device: what `apply` had been given, to rounding.
+
+        Raises:
+            ValueError: if the variables (or the numbers of covariates or static columns) are not those of training.
+        """
+        self._check_variables(batch)
+        x = torch.where(batch.mask, self.undo_values(batch.values.double()), 0)
+        tables = {field: (table.double() * sd + mean).to(batch.dtype) for field, table, mean, sd in self._tables(batch)}
+        return batch._with(times=self.undo_times(batch.times), values=x.to(batch.dtype), **tables)
+
+    def _check_variables(self, batch: SeriesBatch) -> None:
         if batch.variables != self.variables:
             raise ValueError(
                 f"batch: variables {list(batch.variables)} given, {list(self.variables)} wanted as in training"
             )
-        x = (_log(batch, self.log.to(batch.device)) - self.mean.to(batch.device)) / self.sd.to(batch.device)
-        tables: dict[str, Tensor | None] = {}
+
+    def _tables(self, batch: SeriesBatch) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+        """Covariates and static columns that there are, each with its mean and sd on the batch's device."""
         for field, mean, sd in (
             ("covariates", self.covariate_mean, self.covariate_sd),
             ("static", self.static_mean, self.static_sd),
@@ -107,10 +129,7 @@ class Scaling:
             if given != wanted:
                 raise ValueError(f"batch: {given} columns of {field} given, {wanted} wanted as in training")
             if table is not None and mean is not None and sd is not None:
-                tables[field] = ((table.double() - mean.to(batch.device)) / sd.to(batch.device)).to(batch.dtype)
-        return batch._with(
-            times=self.apply_times(batch.times), values=torch.where(batch.mask, x, 0).to(batch.dtype), **tables
-        )
+                yield field, table, mean.to(batch.device), sd.to(batch.device)
 
     def apply_times(self, times: Tensor) -> Tensor:
         """Times of the data in scaled units, float64."""

@@ -58,6 +58,28 @@ def test_undo_gives_the_data_back(dtype) -> None:
     assert torch.equal(samples[2], back)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_undo_of_a_batch_is_the_inverse_of_apply(dtype) -> None:
+    whole = positive(dtype=dtype)
+    ragged = SeriesBatch.concat([whole.rows([0, 1]).history(count=1), whole.rows([2, 3]), whole.rows([4]).padded(7)])
+    ragged = ragged._with(labels=torch.arange(5), ids=tuple("abcde"))
+    scaling = Scaling.fit(whole, log=["b"])
+    back = scaling.undo(scaling.apply(ragged))
+    close = {"rtol": 1e-13, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 2e-6, "atol": 1e-5}
+    assert back.dtype == dtype and torch.equal(back.mask, ragged.mask)
+    assert (back.ids, back.variables) == (ragged.ids, ragged.variables) and torch.equal(back.labels, ragged.labels)
+    torch.testing.assert_close(back.values, ragged.values, **close)
+    assert (back.values[~back.mask] == 0).all(), "what was not observed stays zero, not the mean"
+    torch.testing.assert_close(back.times, ragged.times, rtol=1e-14, atol=0)
+    torch.testing.assert_close(back.static, ragged.static, rtol=2e-6, atol=1e-5, check_dtype=False)
+    seen = ragged.present
+    torch.testing.assert_close(back.covariates[seen], ragged.covariates[seen], rtol=2e-6, atol=1e-5, check_dtype=False)
+    with pytest.raises(ValueError, match="^batch: variables"):
+        scaling.undo(one([1.0]))
+    with pytest.raises(ValueError, match="^batch: 0 columns of covariates given, 1 wanted"):
+        scaling.undo(SeriesBatch(whole.times, whole.values, whole.mask, variables=("a", "b")))
+
+
 def test_statistics_see_training_rows_only() -> None:
     batch = positive()
     train, test = batch.rows(slice(0, 20)), batch.rows(slice(20, 40))
