@@ -53,7 +53,7 @@ class TorchProblem:
         for name, leaf in self.leaves.items():
             assert leaf.grad is not None, name
             gradients[name] = leaf.grad.numpy()
-        return Answer(float(loss), gradients)
+        return Answer(loss.item(), gradients)
 
 
 def post_drift(w: Weights, shift: Tensor, z: Tensor) -> Tensor:
