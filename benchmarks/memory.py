@@ -25,7 +25,7 @@ from benchmarks.rivals.ways import all_ways
 from benchmarks.timing import Spread, cores, say, spread, timing_record
 
 COMMAND = "python -m benchmarks.memory"
-PICTURE = ROOT / "docs" / "images" / "memory-steps.png"
+PICTURE = ROOT / "docs" / "images" / "memory-steps.svg"
 STEPS = (100, 400, 1600, 3200)
 NAMES = (
     "neurodyn, backprop",
@@ -116,7 +116,7 @@ def records(results: dict[tuple[str, int], dict], most: int) -> list[Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write benchmarks/results/memory.json and docs/images/memory-steps.png."""
+    """Measure and write benchmarks/results/memory.json and docs/images/memory-steps.svg."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", nargs="+", type=int, default=list(STEPS))
     parser.add_argument("--only", nargs="+", default=[""], help="ways whose names start with one of these")

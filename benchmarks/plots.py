@@ -15,7 +15,7 @@ def line_plot(
     log_x: bool = False,
     log_y: bool = False,
 ) -> None:
-    """Write a PNG of lines through points (x, y), which are sorted by x; the axes are labelled `x` and `y`."""
+    """Write an SVG of lines through points (x, y), which are sorted by x; the axes are labelled `x` and `y`."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -35,5 +35,6 @@ def line_plot(
     axes.grid(True, which="both", alpha=0.2)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with plt.rc_context({"svg.hashsalt": path.stem}):  # the same lines give the same file
+        figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

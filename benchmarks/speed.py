@@ -26,7 +26,7 @@ from benchmarks.rivals.ways import all_ways, make_steps
 from benchmarks.timing import Spread, Timed, cores, interleave, ratio, say, spread, timing_record
 
 COMMAND = "python -m benchmarks.speed"
-PICTURE = ROOT / "docs" / "images" / "speed-steps.png"
+PICTURE = ROOT / "docs" / "images" / "speed-steps.svg"
 AXES = {"steps": (25, 100, 400, 1600, 3200), "batch": (64, 256, 1024), "latent": (4, 16, 64)}
 QUICK = {"steps": (25,), "batch": (64,)}
 OBSERVATIONS = (25, 100, 1000)
@@ -124,7 +124,7 @@ def plot(records: Iterable[Record], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write benchmarks/results/speed.json and docs/images/speed-steps.png."""
+    """Measure and write benchmarks/results/speed.json and docs/images/speed-steps.svg."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tables", nargs="+", choices=("base", *AXES, "encoder"), default=["base", *AXES, "encoder"])
     parser.add_argument("--only", nargs="+", default=[""], help="ways whose names start with one of these")

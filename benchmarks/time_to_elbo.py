@@ -38,7 +38,7 @@ from neurodyn.sde.prior import Prior
 from neurodyn.series import SeriesBatch
 
 COMMAND = "python -m benchmarks.time_to_elbo"
-PICTURE = ROOT / "docs" / "images" / "time-to-elbo.png"
+PICTURE = ROOT / "docs" / "images" / "time-to-elbo.svg"
 LATENT, CONTEXT, HIDDEN, STEP = 4, 64, 100, 1 / 80
 BATCH, LEARNING_RATE, CLIP = 256, 3e-3, 100.0
 MATCHED, SIMULATED, ADJOINT = "neurodyn, SDE Matching", "neurodyn, simulated", "torchsde, adjoint"
@@ -164,7 +164,7 @@ def records(results: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[Record
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is missing, write benchmarks/results/time_to_elbo.json and docs/images/time-to-elbo.png."""
+    """Measure what is missing, write benchmarks/results/time_to_elbo.json and docs/images/time-to-elbo.svg."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
