@@ -42,6 +42,7 @@ class LinearGaussian(Double):
     def filter(self, batch: SeriesBatch, observation: Observation | None = None) -> Filtered:
         """Exact filter: moments of the state at every visit, and the evidence of every visit in nats, (B, T).
 
+        The start is the law of the state at the first visit, so rows must begin with an observed one (`compact`).
         `observation` replaces the model's own, for instance with one variance per value.
         """
         observation = self.observation() if observation is None else observation
@@ -54,7 +55,7 @@ class LinearGaussian(Double):
 
     def evidence(self, batch: SeriesBatch) -> Tensor:
         """Exact log-density of each row's observed values, (B,), nats."""
-        return self.filter(batch).evidence.sum(-1)
+        return self.filter(batch.compact()).evidence.sum(-1)
 
 
 class FreeLinearGaussian(LinearGaussian):
