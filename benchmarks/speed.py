@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tables", nargs="+", choices=("base", *AXES, "encoder"), default=["base", *AXES, "encoder"])
     parser.add_argument("--only", nargs="+", default=[""], help="ways whose names start with one of these")
     parser.add_argument("--rounds", type=int, default=21, help="at most, at each point")
-    parser.add_argument("--seconds", type=float, default=45.0, help="after which no round starts at a point")
+    parser.add_argument("--seconds", type=float, default=30.0, help="after which no round starts at a point")
     parser.add_argument("--slowest", type=float, default=12.0, help="seconds of a call above which a way is left out")
     parser.add_argument("--quick", action="store_true", help="few rounds and sizes, nothing is written")
     options = parser.parse_args(arguments)
