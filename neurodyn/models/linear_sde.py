@@ -12,6 +12,7 @@ from neurodyn.checkpoints import load_model, save_model
 from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.loss import Loss
 from neurodyn.noise import RowNoise
+from neurodyn.sde.linear import square_root
 from neurodyn.sde.linear_gaussian import COMPONENTS, LinearGaussian, TrendOU
 from neurodyn.series import SeriesBatch
 
@@ -128,12 +129,6 @@ class LinearSDE(nn.Module):
         times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
         return Forecast.of(history, times, self.sample_forecast(history, times, num_samples, noise))
-
-
-def square_root(covariance: Tensor) -> Tensor:
-    """R with R R^T = covariance, for positive semi-definite matrices (..., d, d), singular ones too."""
-    value, vector = torch.linalg.eigh(covariance)
-    return vector * value.clamp(min=0).sqrt()[..., None, :]
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:

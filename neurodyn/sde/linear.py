@@ -31,6 +31,16 @@ class Transition(NamedTuple):
     covariance: Tensor
 
 
+def square_root(covariance: Tensor) -> Tensor:
+    """The symmetric R with R R = covariance, for positive semi-definite matrices (..., d, d), singular ones too.
+
+    Of all roots this one alone hangs on nothing but the covariance: eigenvectors have no sign of their own, and where
+    eigenvalues are equal no direction either, so that rounding would choose the samples that are made from them.
+    """
+    value, vector = torch.linalg.eigh(covariance)
+    return vector * value.clamp(min=0).sqrt()[..., None, :] @ vector.mT
+
+
 def linear_transition(matrix: Tensor, offset: Tensor, noise_covariance: Tensor, dt: Tensor) -> Transition:
     """Exact transition of dz = (A z + b) dt + G dW over every step in `dt`.
 
@@ -93,6 +103,13 @@ class LinearLaw(Double, SDE):
         """G G^T, (d, d)."""
         noise = self.noise()
         return noise @ noise.mT
+
+    def reached(self) -> Tensor:
+        """(d,) bool: the states that the noise moves, at once or through other states."""
+        found, drives = (self.noise() != 0).any(1), self.matrix() != 0
+        for _ in range(self.state_size):
+            found = found | (drives & found).any(1)
+        return found
 
     def transition(self, dt: Tensor) -> Transition:
         """Exact transition over every step of `dt` (any shape)."""

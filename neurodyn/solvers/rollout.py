@@ -8,6 +8,7 @@ from torch import Tensor
 from neurodyn.noise import RowNoise
 from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.langevin import UnderdampedLangevin
+from neurodyn.sde.linear import square_root
 from neurodyn.sde.residual import ResidualLaw
 from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.grid import Grid, step_grid
@@ -46,7 +47,7 @@ def _exponential(sde: ResidualLaw, z: Tensor, grid: Grid, noise: RowNoise) -> Te
     steps = grid.steps.to(z)
     transition = sde.linear.transition(steps)
     push = sde.linear.transition(0.5 * steps).matrix @ sde.linear.noise() * steps[..., None, None]
-    root = noise_root(transition.covariance, sde.noise_size)
+    root = noise_root(transition.covariance, sde.linear.reached())
     unit = Brownian(grid, z.shape[:-1], root.shape[-1], seeds=noise, dtype=z.dtype, device=z.device).increments()
     unit = unit / steps.sqrt().clamp(min=1e-300).mT[:, None, :, None]
     moves = (root.movedim(1, 0)[:, None] @ unit[..., None])[..., 0]
@@ -59,13 +60,9 @@ def _exponential(sde: ResidualLaw, z: Tensor, grid: Grid, noise: RowNoise) -> Te
     return torch.stack([states[place] for place in grid.index[1:]], 2).to(given)
 
 
-def noise_root(covariance: Tensor, rank: int) -> Tensor:
-    """R (..., d, k) with R R^T = covariance (..., d, d), k = `rank` if the covariance has no larger rank, else k = d.
-
-    Noise of `rank` columns may have spread to more directions by the end of a step.
-    """
-    value, vector = torch.linalg.eigh(covariance)
-    top, rest = value[..., -rank:], value[..., :-rank]
-    spread = rest.numel() > 0 and bool((rest > 1e-12 * value[..., -1:]).any())
-    kept, columns = (value, vector) if spread else (top, vector[..., -rank:])
-    return columns * kept.clamp(min=0).sqrt()[..., None, :]
+def noise_root(covariance: Tensor, reached: Tensor) -> Tensor:
+    """R (..., d, k) with R R^T = covariance (..., d, d), which is zero but for the k states in `reached` (d,) bool."""
+    where = reached.nonzero()[:, 0]
+    root = covariance.new_zeros(*covariance.shape[:-1], len(where))
+    root[..., where, :] = square_root(covariance[..., where[:, None], where])
+    return root

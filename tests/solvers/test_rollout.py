@@ -42,7 +42,13 @@ def trend_law() -> LinearLaw:
     return law
 
 
-LAWS = {"free": free_law, "one noise": one_noise_law, "trend": trend_law}
+def equal_spread_law() -> FreeLinearLaw:
+    """Every covariance a multiple of the identity but for rounding: its eigenvectors are anything."""
+    turn = torch.tensor([[-1.0, 0.1, 0.1], [-0.1, -1.0, 0.1], [-0.1, -0.1, -1.0]], dtype=DOUBLE)
+    return FreeLinearLaw(turn, torch.eye(3, dtype=DOUBLE))
+
+
+LAWS = {"free": free_law, "one noise": one_noise_law, "trend": trend_law, "equal spread": equal_spread_law}
 
 
 @pytest.mark.parametrize("longest_step", [100.0, 0.3])
@@ -103,24 +109,31 @@ def test_rollouts_converge_at_first_order_where_there_is_little_noise(kind: str)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
-@pytest.mark.parametrize("kind", ["residual", "trend", "constant", "network"])
+@pytest.mark.parametrize("kind", [*LAWS, "constant", "network"])
 @settings(max_examples=6, deadline=None)
-@given(order=st.permutations(range(3)), keep=st.integers(1, 3), seed=st.integers(0, 100), padding=st.integers(0, 2))
+@given(
+    order=st.permutations(range(3)),
+    keep=st.integers(1, 3),
+    seed=st.integers(0, 100),
+    padding=st.integers(0, 2),
+    longest_step=st.sampled_from([0.1, 100.0]),
+)
 def test_a_row_is_the_same_in_any_batch(
-    kind: str, dtype: torch.dtype, order: list[int], keep: int, seed: int, padding: int
+    kind: str, dtype: torch.dtype, order: list[int], keep: int, seed: int, padding: int, longest_step: float
 ) -> None:
     order = order[:keep]
     torch.manual_seed(1)
     law: SDE
-    if kind in ("residual", "trend"):
-        law = lively(ResidualLaw(free_law() if kind == "residual" else trend_law(), 8).to(dtype))
+    if kind in LAWS:
+        law = lively(ResidualLaw(LAWS[kind](), 8).to(dtype))
     else:
         law = MLPSDE(2, 8, diffusion=kind).to(dtype)
     z0 = torch.randn(5, 3, law.state_size, dtype=dtype, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        whole = rollout(law, z0, START, TIMES, RowNoise(seed, IDS), 0.1)
+        whole = rollout(law, z0, START, TIMES, RowNoise(seed, IDS), longest_step)
         times = torch.cat((TIMES, TIMES[:, -1:].expand(-1, padding)), 1)[order]
-        part = rollout(law, z0[:, order], START[order], times, RowNoise(seed, [IDS[k] for k in order]), 0.1)
+        noise = RowNoise(seed, [IDS[k] for k in order])
+        part = rollout(law, z0[:, order], START[order], times, noise, longest_step)
     assert whole.shape == (5, 3, 3, law.state_size) and whole.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 1e-11
     torch.testing.assert_close(part[:, :, :3], whole[:, order], atol=tolerance, rtol=tolerance)
@@ -139,10 +152,19 @@ def test_the_euler_rollout_has_the_moments_of_the_law_it_comes_near_to() -> None
     assert ((found.std(0) - spread).abs() <= 4.5 * spread / (2 * samples) ** 0.5 + 0.02 * spread).all()
 
 
-@pytest.mark.parametrize(("rank", "columns"), [(2, 2), (1, 3)])
-def test_noise_root_has_as_few_columns_as_the_covariance_allows(rank: int, columns: int) -> None:
-    factor = torch.randn(4, 3, 2, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
-    covariance = factor @ factor.mT  # of rank 2
-    root = noise_root(covariance, rank)
-    assert root.shape == (4, 3, columns)
+@pytest.mark.parametrize(("name", "columns"), [("free", 2), ("one noise", 2), ("trend", 2)])
+def test_noise_root_has_as_many_columns_as_the_noise_reaches_states(name: str, columns: int) -> None:
+    law = LAWS[name]()
+    covariance = law.transition(torch.tensor([0.0, 1e-6, 0.3, 20.0], dtype=DOUBLE)).covariance.detach()
+    root = noise_root(covariance, law.reached())
+    assert root.shape == (4, law.state_size, columns)
     torch.testing.assert_close(root @ root.mT, covariance, atol=1e-12, rtol=1e-12)
+
+
+def test_noise_reaches_states_through_others_and_no_further() -> None:
+    chain = torch.zeros(4, 4, dtype=DOUBLE)
+    chain[1, 0] = chain[2, 1] = chain[0, 3] = 1.0  # 3 moves 0, 0 moves 1, 1 moves 2
+    noise = torch.zeros(4, 1, dtype=DOUBLE)
+    noise[0] = 0.5
+    assert FreeLinearLaw(chain, noise).reached().tolist() == [True, True, True, False]
+    assert not FreeLinearLaw(chain, noise[:, :0]).reached().any()
