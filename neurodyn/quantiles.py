@@ -1,4 +1,4 @@
-"""Quantiles of samples whose intervals have exactly their nominal coverage."""
+"""Quantiles of samples whose intervals have their nominal coverage."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ def sample_quantiles(samples: Tensor, probabilities: Sequence[float]) -> Tensor:
 
     The q-quantile stands at rank ``q (S + 1)`` of the sorted samples, linear between ranks, the extreme sample beyond
     them: definition 6 of Hyndman and Fan (1996), numpy's "weibull". With it an interval of S exchangeable samples
-    covers the next one with exactly its nominal probability; the usual default (definition 7) covers
-    ``level (S - 1) / (S + 1)``, too little for the small S of an ensemble.
+    covers the next one with exactly its nominal probability where both ranks are whole numbers (S = 19 or 199 for the
+    90 % interval). Between ranks the coverage depends on the law a little, less as S grows: for normal samples it is
+    0.508 instead of 0.5 at S = 10. The usual default (definition 7) covers about ``level (S - 1) / (S + 1)``, too
+    little for the small S of an ensemble.
     """
     if samples.dim() == 0 or samples.shape[0] == 0:
         raise ValueError(f"samples: want (S, ...) with at least one sample, got shape {tuple(samples.shape)}")

@@ -131,7 +131,7 @@ def interval_coverage(samples: Tensor, truth: Tensor, level: float, mask: Tensor
     """1 where the central interval of probability ``level`` holds the truth (its ends included), else 0; (...).
 
     The ends are quantiles by :func:`neurodyn.quantiles.sample_quantiles`, whose coverage of a calibrated forecast is
-    the level itself for any S with ``S + 1 >= 2 / (1 - level)``.
+    the level itself for S with whole ``(S + 1) (1 - level) / 2 >= 1``, and near it for other S beyond the first such.
     """
     samples, truth, mask = _checked(samples, truth, mask)
     low, high = _ends(samples, level)
