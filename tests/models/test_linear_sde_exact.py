@@ -91,7 +91,7 @@ def test_evidence_and_forecasts_are_those_of_the_gaussian_process(
 
 
 def test_the_mixed_model_is_that_of_statsmodels() -> None:
-    # wanted: mixedlm("y ~ t", groups=row, re_formula="~t").fit(reml=False) of statsmodels 0.14 on these numbers
+    # wanted: mixedlm("y ~ t", groups=row, re_formula="~t").fit(reml=False) of statsmodels 0.15 on these numbers
     rng = np.random.default_rng(1)
     times = np.sort(rng.random((80, 8)) * 4, 1)
     since = times - times[:, :1]
