@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from typing import Any
 
 from neurodyn.datasets.splits import Splits, histories
+from neurodyn.spelling import nearest
 
 __all__ = ["Splits", "histories", "load", "names"]
 
@@ -29,15 +29,10 @@ def load(name: str, /, **options: Any) -> Splits:
         ValueError: for an unknown name or option, with the nearest known one; and whatever the loader raises.
     """
     if name not in _NAMES:
-        raise ValueError(f"name: {name!r} given{_nearest(name, _NAMES)}, one of {list(_NAMES)} wanted")
+        raise ValueError(f"name: {name!r} given{nearest(name, _NAMES)}, one of {list(_NAMES)} wanted")
     loader = importlib.import_module(f"neurodyn.datasets.{name}").load
     known = list(inspect.signature(loader).parameters)
     for option in options:
         if option not in known:
-            raise ValueError(f"options: {option!r} given for {name}{_nearest(option, known)}, some of {known} wanted")
+            raise ValueError(f"options: {option!r} given for {name}{nearest(option, known)}, some of {known} wanted")
     return loader(**options)
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

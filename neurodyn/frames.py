@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 import torch
 
 from neurodyn.series import SeriesBatch
+from neurodyn.spelling import nearest
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "D": 86400.0, "W": 604800.0, "Y": 365.25 * 86400.0}
 """Time units for timestamps, in seconds; a year (Y) is 365.25 days."""
@@ -205,9 +205,9 @@ def _unit(time_unit: str) -> float:
 def _known(argument: str, names: Iterable[str], columns: Sequence[str]) -> None:
     for name in names:
         if name not in columns:
-            near = difflib.get_close_matches(str(name), columns, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"{argument}: no column {name!r}{hint}, one of {list(columns)} wanted")
+            raise ValueError(
+                f"{argument}: no column {name!r}{nearest(str(name), columns)}, one of {list(columns)} wanted"
+            )
 
 
 def _codes(frame: pd.DataFrame, id: str) -> tuple[np.ndarray, list[str]]:

@@ -319,7 +319,7 @@ def test_make_likelihood_knows_every_name_and_instances():
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="got one for 2 variables, want 4"):
         make_likelihood(LaplaceLikelihood("linear", 2, latent_size=3), 3, 4)
-    with pytest.raises(ValueError, match="likelihood: got 'cauchy'"):
+    with pytest.raises(ValueError, match="likelihood: 'cauchy' given, one of gaussian"):
         make_likelihood("cauchy", 3, 2)
     with pytest.raises(ValueError, match=r"options of laplace.*noise"):
         make_likelihood("laplace", 3, 2, noise=0.1)

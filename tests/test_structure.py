@@ -12,7 +12,7 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 FLOORS = {
-    1: ["series", "series_checks", "frames", "scaling", "noise", "quantiles", "style", "loss", "likelihoods", "sde"],
+    1: ["series", "series_checks", "frames", "scaling", "noise", "quantiles", "style", "spelling", "loss", "likelihoods", "sde"],
     2: ["solvers", "nets", "parallel", "checkpoints", "progress", "fit_config", "training", "forecast"],
     3: ["posteriors", "datasets", "metrics", "diagnostics", "plots"],
     4: ["models", "runs", "report", "html_page"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -10,6 +12,7 @@ from neurodyn.likelihoods.base import Likelihood
 from neurodyn.likelihoods.classes import BernoulliLikelihood, CategoricalLikelihood
 from neurodyn.likelihoods.counts import NegativeBinomialLikelihood, PoissonLikelihood
 from neurodyn.likelihoods.real import GaussianLikelihood, LaplaceLikelihood, StudentTLikelihood
+from neurodyn.spelling import check_options
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,
@@ -21,6 +24,21 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "categorical": CategoricalLikelihood,
 }
 """The names that `make_likelihood` knows."""
+
+_COMMON = ("decoder", "num_variables", "latent_size", "hidden_size")
+
+
+def check_likelihood(likelihood: str, options: Iterable[str] = ()) -> None:
+    """Check names alone, before anything is made: of the likelihood and of its options.
+
+    Raises:
+        ValueError: an unknown name, an option that the class lacks (naming the nearest), or one that it needs.
+    """
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(f"likelihood: {likelihood!r} given, one of {', '.join(LIKELIHOODS)} wanted")
+    own = {k: p for k, p in inspect.signature(LIKELIHOODS[likelihood]).parameters.items() if k not in _COMMON}
+    needed = [name for name, parameter in own.items() if parameter.default is parameter.empty]
+    check_options(f"options of {likelihood}", options, own, needed)
 
 
 def make_likelihood(
@@ -40,17 +58,11 @@ def make_likelihood(
         options: further arguments of the class: ``noise``, ``exposure``, ``link``, ``num_classes``.
 
     Raises:
-        ValueError: an unknown name, an option that the class lacks, an instance for another number of variables.
+        ValueError: see `check_likelihood`; an instance for another number of variables.
     """
     if isinstance(likelihood, Likelihood):
         if likelihood.num_variables != num_variables:
             raise ValueError(f"likelihood: got one for {likelihood.num_variables} variables, want {num_variables}")
         return likelihood
-    if likelihood not in LIKELIHOODS:
-        raise ValueError(f"likelihood: got {likelihood!r}, want one of {', '.join(LIKELIHOODS)}")
-    try:
-        return LIKELIHOODS[likelihood](
-            decoder, num_variables, latent_size=latent_size, hidden_size=hidden_size, **options
-        )
-    except TypeError as error:
-        raise ValueError(f"options of {likelihood}: got {sorted(options)}; {error}") from error
+    check_likelihood(likelihood, options)
+    return LIKELIHOODS[likelihood](decoder, num_variables, latent_size=latent_size, hidden_size=hidden_size, **options)
