@@ -185,15 +185,20 @@ def load_model(cls: type[Model], path: Path | str) -> Model:
     try:
         make = getattr(cls, "build", cls)  # a model may be built from names by a class method of this name
         model = make(**card["config"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}/model.json does not describe a {cls.__name__}: {error}") from None
-    floats = {
-        t.dtype for name, t in tensors.items() if t.is_floating_point() and name in dict(model.named_parameters())
-    }
-    if len(floats) == 1:
-        model.to(floats.pop())
+    _take_dtype(model, tensors)
     load_weights(model, tensors, path)
     return model
+
+
+def _take_dtype(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model the dtype of the tensors; parts that keep their own (a linear core in float64) have no say."""
+    model.to(torch.float32)
+    following = [name for name, parameter in model.named_parameters() if parameter.dtype == torch.float32]
+    dtypes = {tensors[name].dtype for name in following if name in tensors}
+    if len(dtypes) == 1 and (dtype := dtypes.pop()).is_floating_point:
+        model.to(dtype)
 
 
 class CheckpointFolder:

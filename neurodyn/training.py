@@ -70,7 +70,8 @@ def fit(
 
     Without validation rows the last weights stay (their moving average if `config.ema` is set). Ctrl-C ends training
     after the step in hand, writes the checkpoint and returns as usual, with `stopped="interrupted"`; a second Ctrl-C
-    does not wait for the step. The model is left on the device, and in the precision, it was trained in.
+    does not wait for the step. The model is left on the device, and in the precision, it was trained in; the models of
+    this package take the batches that they are given there themselves.
 
     Args:
         model: has `loss(batch, *, generator) -> Loss`.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from neurodyn.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, make_likelihood
+from neurodyn.likelihoods import GaussianLikelihood, Likelihood, check_likelihood, make_likelihood
 from neurodyn.nets.encoders import make_encoder
 from neurodyn.posteriors.base import Posterior
 from neurodyn.posteriors.matched import MatchedPosterior
@@ -20,6 +21,7 @@ from neurodyn.sde.linear_gaussian import LinearGaussian, TrendOU
 from neurodyn.sde.neural import MLPSDE
 from neurodyn.sde.prior import CoreInitial, Prior
 from neurodyn.sde.residual import ResidualLaw
+from neurodyn.spelling import check_options
 
 
 @dataclass
@@ -39,7 +41,9 @@ class LatentSDEConfig:
     latent_size: int = 8
     """d, without a core (with one it is the core's)."""
     likelihood: str = "gaussian"
-    """gaussian, student_t, laplace, poisson, negative_binomial, bernoulli."""
+    """gaussian, student_t, laplace, poisson, negative_binomial, bernoulli, categorical."""
+    likelihood_options: dict[str, Any] | None = None
+    """Further arguments of the likelihood, as numbers, names and lists: noise, exposure, link, num_classes."""
     decoder: Literal["linear", "mlp"] = "mlp"
     """Without a core; with one the decoder is the core's own read-out."""
     encoder: Literal["gru", "attention"] = "gru"
@@ -89,8 +93,16 @@ class LatentSDEConfig:
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 choices = ", ".join(get_args(hint))
                 raise ValueError(f"{name}: {getattr(self, name)!r} given, one of {choices} wanted")
-        if self.likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood: {self.likelihood!r} given, one of {', '.join(LIKELIHOODS)} wanted")
+        check_likelihood(self.likelihood, self.likelihood_options or {})
+        if self.core is not None:
+            options = [name for name in inspect.signature(TrendOU).parameters if name != "num_variables"]
+            check_options("core", self.core, options)
+
+    @classmethod
+    def of(cls, **settings: Any) -> LatentSDEConfig:
+        """The same as the constructor, but a name that does not exist, or a missing one, is a one-line ValueError."""
+        check_options("LatentSDE", settings, [field.name for field in fields(cls)], needed=["num_variables"])
+        return cls(**settings)
 
 
 class Parts(NamedTuple):
@@ -136,13 +148,25 @@ def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Par
         )
         prior = Prior(law, GaussianInitial(size))
         likelihood = make_likelihood(
-            config.likelihood, size, variables, hidden_size=config.hidden_size, decoder=config.decoder
+            config.likelihood,
+            size,
+            variables,
+            hidden_size=config.hidden_size,
+            decoder=config.decoder,
+            **config.likelihood_options or {},
         )
         start = EncodedStart(encoder(causal=True), context, size, config.hidden_size)
     else:
         size, noise_size = core.law.state_size, core.law.noise_size
         prior = Prior(ResidualLaw(core.law, config.hidden_size, config.residual_bound), CoreInitial(core))
-        likelihood = make_likelihood(config.likelihood, size, variables, decoder=CoreReadout(core))
+        likelihood = make_likelihood(
+            config.likelihood, size, variables, decoder=CoreReadout(core), **config.likelihood_options or {}
+        )
+        if likelihood.parameters_per_variable != 1:
+            raise ValueError(
+                f"likelihood: {config.likelihood!r} with {config.likelihood_options} given, which reads "
+                f"{likelihood.parameters_per_variable} numbers per variable; a core's read-out gives one"
+            )
         _match_noise(likelihood, core)
         start = FilterStart(encoder(causal=True), context, core, config.hidden_size)
     posterior = _posterior(config, core, size, noise_size)
@@ -176,11 +200,8 @@ def _posterior(config: LatentSDEConfig, core: LinearGaussian | None, size: int, 
 
 
 def _match_noise(likelihood: Likelihood, core: LinearGaussian) -> None:
-    """Start the likelihood's noise at the core's, so that a fresh model on a core scores as the core does."""
-    log_sd = 0.5 * core.observation().variance.detach().log()
-    name = "log_noise_sd" if isinstance(likelihood, GaussianLikelihood) else "log_scale"
-    if hasattr(likelihood, name):
+    """Start the likelihood's learned noise at the core's, so that a fresh model on a core scores as the core does."""
+    noise = getattr(likelihood, "log_noise_sd" if isinstance(likelihood, GaussianLikelihood) else "log_scale", None)
+    if isinstance(noise, nn.Parameter):
         with torch.no_grad():
-            parameter = getattr(likelihood, name)
-            # in double precision, like the core: the exact evidence is then met to rounding
-            setattr(likelihood, name, nn.Parameter(log_sd.to(torch.float64).expand_as(parameter).clone()))
+            noise.copy_(0.5 * core.observation().variance.log())

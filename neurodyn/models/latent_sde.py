@@ -15,6 +15,7 @@ from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.likelihoods import Likelihood
 from neurodyn.loss import Loss
 from neurodyn.models.assembly import LatentSDEConfig, Parts, assemble
+from neurodyn.models.home import at_home
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, Posterior
@@ -38,6 +39,9 @@ class LatentSDE(nn.Module):
         longest_step: of prior rollouts, in units of time.
 
     `loss` and `forecast` depend on what is observed and on the rows' ids, not on padding, row order or batch splits.
+    Batches may be on any device and of any dtype: the model takes them to its own. Losses stay there, forecasts come
+    back to the history's device. Both have the dtype of the networks' parameters, float32 unless the model was moved
+    to another; a linear core computes in float64 inside, whatever the networks do.
     """
 
     def __init__(
@@ -59,8 +63,12 @@ class LatentSDE(nn.Module):
 
     @classmethod
     def build(cls, **config: Any) -> LatentSDE:
-        """A model from named parts, see `LatentSDEConfig`; such a model can be saved."""
-        settings = LatentSDEConfig(**config)
+        """A model from named parts, see `LatentSDEConfig`; such a model can be saved.
+
+        Raises:
+            ValueError: a setting that does not exist (naming the nearest), or choices that do not go together.
+        """
+        settings = LatentSDEConfig.of(**config)
         return cls._of(settings, assemble(settings))
 
     @classmethod
@@ -72,13 +80,19 @@ class LatentSDE(nn.Module):
         Args:
             linear: fitted, with its own `TrendOU` core.
             config: other settings of `LatentSDEConfig`; the posterior is "smoother" if not given.
+
+        Raises:
+            ValueError: another kind of core, a setting that does not exist or that is the linear model's own.
         """
         core = copy.deepcopy(linear.core)
         if not isinstance(core, TrendOU):
             raise ValueError(f"linear: one with a core of type {type(core).__name__} given, a TrendOU core wanted")
-        config = {"posterior": "smoother"} | config
         named = {"components": list(core.components), "joint": core.joint}
-        settings = LatentSDEConfig(linear.num_variables, core=named, **config)
+        own = {"num_variables": linear.num_variables, "core": named}
+        for name in own:
+            if name in config:
+                raise ValueError(f"{name}: {config[name]!r} given, but it is the linear model's; leave it out")
+        settings = LatentSDEConfig.of(**{"posterior": "smoother"} | own | config)
         return cls._of(settings, assemble(settings, core))
 
     @classmethod
@@ -96,18 +110,14 @@ class LatentSDE(nn.Module):
         """Read what `save` wrote. Nothing in the folder is executed. Raises as `load_model`."""
         return load_model(cls, path)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        """Of the networks; a linear core computes in float64 whatever it is."""
-        return next(self.encoder.parameters()).dtype
-
     def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
         """Parts of the negative ELBO, (B,) each, nats per series; the filter loss trains the start alone."""
+        batch = at_home(batch, self.encoder).compact()
         noise = RowNoise.of(batch, generator)
-        batch = batch.compact().to(dtype=self._dtype)
         paths = self.posterior(self.encoder(batch), self.prior, noise, self.num_samples)
         log_prob = self.likelihood.log_prob(batch.values, paths.z, batch.mask).sum(-1).mean(0)
-        return Loss(log_prob, paths.initial_kl, paths.path_kl, self.start.loss(batch, paths.z, noise))
+        parts = (log_prob, paths.initial_kl, paths.path_kl, self.start.loss(batch, paths.z, noise))
+        return Loss(*(part.to(batch.dtype) for part in parts))
 
     @torch.no_grad()
     def forecast(
@@ -121,18 +131,21 @@ class LatentSDE(nn.Module):
         Raises:
             ValueError: times before the history.
         """
+        asked_from, history = history.device, at_home(history, self.encoder)
         times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
-        mean, root = self.start.at_end(history.compact().to(dtype=self._dtype))
+        mean, root = self.start.at_end(history.compact())
         draws = noise.samples("start", num_samples, mean.shape[-1], dtype=mean.dtype)
         z = mean + (root @ draws[..., None])[..., 0]
         latent = rollout(self.prior.sde, z, history.last_time, times, noise, self.longest_step)
-        return Forecast.of(history, times, self.likelihood.sample(latent.to(self._dtype), noise))
+        samples = self.likelihood.sample(latent.to(history.dtype), noise)
+        return Forecast.of(history, times, samples).to(asked_from)
 
     @torch.no_grad()
     def detail(
         self, batch: SeriesBatch, *, generator: torch.Generator | None = None, num_times: int = 64
     ) -> PathDetail:
         """Posterior paths and control on a grid of times, for diagnostics."""
+        batch = at_home(batch, self.encoder).compact()
         noise = RowNoise.of(batch, generator)
-        return self.posterior.detail(self.encoder(batch.compact().to(dtype=self._dtype)), self.prior, noise, num_times)
+        return self.posterior.detail(self.encoder(batch), self.prior, noise, num_times)

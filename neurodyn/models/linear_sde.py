@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neurodyn.checkpoints import load_model, save_model
 from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.loss import Loss
+from neurodyn.models.home import beside
 from neurodyn.noise import RowNoise
 from neurodyn.sde.linear import square_root
 from neurodyn.sde.linear_gaussian import COMPONENTS, LinearGaussian, TrendOU
@@ -30,7 +31,8 @@ class LinearSDE(nn.Module):
         joint: correlated over variables or one model per variable.
         core: any other linear-Gaussian model, instead of the three.
 
-    Works in float64 and expects standardised values (`Scaling`).
+    Works in float64, on its own device, and expects standardised values (`Scaling`). Evidence is in float64; forecasts
+    come back in the dtype, and on the device, of the history.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class LinearSDE(nn.Module):
 
     def evidence(self, batch: SeriesBatch) -> Tensor:
         """Exact log-density of each row's observed values, (B,), nats."""
-        return self.core.evidence(batch)
+        return self.core.evidence(beside(batch, self))
 
     def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
         """The exact evidence as a `Loss` with no KL: for a linear-Gaussian model the bound is tight."""
@@ -71,6 +73,7 @@ class LinearSDE(nn.Module):
         """
         if train.num_variables != self.num_variables:
             raise ValueError(f"train: {train.num_variables} variables given, {self.num_variables} wanted")
+        train = beside(train, self)
         parameters = [part for part in self.parameters() if part.requires_grad]
         optimiser = torch.optim.LBFGS(
             parameters,
@@ -126,9 +129,10 @@ class LinearSDE(nn.Module):
 
         Raises ValueError for times before the history.
         """
+        asked_from, history = history.device, beside(history, self)
         times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
-        return Forecast.of(history, times, self.sample_forecast(history, times, num_samples, noise))
+        return Forecast.of(history, times, self.sample_forecast(history, times, num_samples, noise)).to(asked_from)
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:

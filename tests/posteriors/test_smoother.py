@@ -65,6 +65,10 @@ def test_a_fresh_model_on_a_linear_one_has_the_exact_evidence_sample_by_sample(s
     linear = LinearSDE(3)
     linear.core = lively_trend(3, seed)
     model = LatentSDE.on(linear, num_samples=num_samples).double()
+    with torch.no_grad():  # a fresh model's noise is the core's but for the rounding to float32
+        noise = 0.5 * linear.core.observation().variance.log()
+        torch.testing.assert_close(model.likelihood.log_noise_sd, noise, atol=1e-6, rtol=1e-6)
+        model.likelihood.log_noise_sd.copy_(noise)
     batch = ragged(3, rows=6, visits=7, seed=seed)
     for mode in (True, False):
         for draw in range(3):

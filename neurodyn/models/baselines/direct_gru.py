@@ -13,6 +13,7 @@ from neurodyn.checkpoints import load_model, save_model
 from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.models.baselines.pairs import LastSeen, last_seen
 from neurodyn.models.baselines.validation import forecast_crps
+from neurodyn.models.home import at_home
 from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
 from neurodyn.noise import RowNoise
@@ -136,8 +137,8 @@ class DirectGRU(nn.Module):
 
         It is 0 for a row with a single visit, which nothing follows.
         """
+        batch = at_home(batch, self).compact()
         noise = RowNoise.of(batch, generator)
-        batch = batch.compact()
         last_cut = (batch.present.sum(1) - 1).clamp(min=1)[:, None, None]
         draws = noise.uniform("cut", len(self.networks), self.num_cuts)
         cuts = (draws * last_cut).long()
@@ -175,6 +176,7 @@ class DirectGRU(nn.Module):
         self, history: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None
     ) -> Forecast:
         """Sample values at `times`, (B, H) or (H,), not before a row's last observed visit: the networks take turns."""
+        asked_from, history = history.device, at_home(history, self)
         times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
         history = history.compact()
@@ -197,7 +199,7 @@ class DirectGRU(nn.Module):
             for purpose in ("radius", "angle")
         )
         draw = (df * torch.expm1(-2 / df * radius.log())).sqrt() * torch.cos(2 * math.pi * angle)
-        return Forecast.of(history, times, location + scale * draw.to(location.dtype))
+        return Forecast.of(history, times, location + scale * draw.to(location.dtype)).to(asked_from)
 
     def save(self, path: Path | str) -> Path:
         """Write a folder with the weights and the sizes; returns it."""

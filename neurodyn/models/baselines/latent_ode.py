@@ -13,6 +13,7 @@ from neurodyn.checkpoints import load_model, save_model
 from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.likelihoods.real import GaussianLikelihood
 from neurodyn.models.baselines.validation import forecast_crps
+from neurodyn.models.home import at_home
 from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
 from neurodyn.noise import RowNoise
@@ -101,8 +102,8 @@ class LatentODE(nn.Module):
 
     def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
         """Parts of the negative ELBO of all visits given a history up to a random cut, (B,) each, nats per series."""
+        batch = at_home(batch, self).compact()
         noise = RowNoise.of(batch, generator)
-        batch = batch.compact()
         visits = batch.present.sum(1)
         # a cut after any visit, the last included: that is the plain reconstruction
         cut = (noise.uniform("cut") * visits).long() + 1
@@ -137,13 +138,14 @@ class LatentODE(nn.Module):
         self, history: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None
     ) -> Forecast:
         """Sample trajectories from q(z0 | history) at `times`, (B, H) or (H,), not before a row's last visit."""
+        asked_from, history = history.device, at_home(history, self)
         times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
         history = history.compact()
         mean, sd = self.first_state(history)
         z0 = mean + sd * noise.samples("first state", num_samples, self.latent_size, dtype=mean.dtype)
         latent = self.trajectory(z0, times - history.first_time[:, None])
-        return Forecast.of(history, times, self.likelihood.sample(latent, noise))
+        return Forecast.of(history, times, self.likelihood.sample(latent, noise)).to(asked_from)
 
     def save(self, path: Path | str) -> Path:
         """Write a folder with the weights and the sizes; returns it."""

@@ -1,0 +1,80 @@
+"""`LatentSDE.build` and `on`: options reach the likelihood, and one that does not exist is named in one line."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from neurodyn.likelihoods import CategoricalLikelihood, GaussianLikelihood, PoissonLikelihood
+from neurodyn.models.latent_sde import LatentSDE, LatentSDEConfig
+from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.series import SeriesBatch
+
+SIZES: dict[str, Any] = {"hidden_size": 8, "context_size": 6, "longest_step": 0.5, "num_times": 4}
+
+
+def build(likelihood: str, **options: Any) -> LatentSDE:
+    return LatentSDE.build(
+        num_variables=2, latent_size=2, likelihood=likelihood, likelihood_options=options or None, **SIZES
+    )
+
+
+def test_options_reach_the_likelihood_and_survive_saving(tmp_path) -> None:
+    counts = LatentSDE.load(build("poisson", exposure=0.02, link="softplus").save(tmp_path / "poisson")).likelihood
+    assert isinstance(counts, PoissonLikelihood)
+    assert (counts.exposure, counts.link) == (0.02, "softplus")
+    real = LatentSDE.load(build("gaussian", noise=[0.1, 0.2]).save(tmp_path / "gaussian")).likelihood
+    assert isinstance(real, GaussianLikelihood)
+    torch.testing.assert_close(real.noise_sd(), torch.tensor([0.1, 0.2]))
+
+
+def test_a_categorical_model_is_built_and_forecasts_codes() -> None:
+    model = build("categorical", num_classes=3)
+    assert isinstance(model.likelihood, CategoricalLikelihood)
+    batch = SeriesBatch(torch.tensor([[0.0, 0.5, 1.0]]), torch.tensor([[[0.0, 1], [2, 1], [0, 0]]]))
+    model.loss(batch).objective().backward()
+    samples = model.forecast(batch, torch.tensor([[1.5, 2.0]]), 50).samples
+    assert set(samples.unique().tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_fixed_noise_on_a_core_stays_fixed_and_learned_noise_starts_at_the_cores() -> None:
+    linear = LinearSDE(2)
+    fixed = LatentSDE.on(linear, likelihood_options={"noise": 0.3}, **SIZES)
+    assert "likelihood.log_noise_sd" not in dict(fixed.named_parameters())
+    torch.testing.assert_close(fixed.likelihood.noise_sd(), torch.tensor([0.3, 0.3]))
+    learned = LatentSDE.on(linear, **SIZES).likelihood.noise_sd()
+    torch.testing.assert_close(learned, linear.core.observation().variance.sqrt().float())
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: LatentSDE.build(num_variables=2, latent_sise=3), ["'latent_sise'", "did you mean 'latent_size'?"]),
+        (lambda: LatentSDE.build(latent_size=3), ["'num_variables' not given"]),
+        (lambda: LatentSDE.build(num_variables=2, core={"componets": ["ou"]}, posterior="smoother"), ["'components'?"]),
+        (lambda: LatentSDE.on(LinearSDE(2), hiden_size=3), ["'hiden_size'", "did you mean 'hidden_size'?"]),
+        (lambda: LatentSDE.on(LinearSDE(2), num_variables=3), ["num_variables: 3 given", "linear model's"]),
+        (lambda: build("poisson", exposur=0.1), ["options of poisson: 'exposur'", "did you mean 'exposure'?"]),
+        (lambda: build("bernoulli", noise=0.1), ["options of bernoulli: 'noise' given, none wanted"]),
+        (lambda: build("categorical"), ["options of categorical: 'num_classes' not given"]),
+        (lambda: LatentSDEConfig(2, likelihood="poison"), ["likelihood: 'poison'", "poisson"]),
+        (
+            lambda: LatentSDE.on(LinearSDE(2), likelihood_options={"noise": "network"}),
+            ["likelihood: 'gaussian'", "reads 2 numbers per variable", "core"],
+        ),
+    ],
+)
+def test_a_wrong_option_is_named_in_one_line(call, words) -> None:
+    with pytest.raises(ValueError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_a_folder_with_settings_of_a_later_version_is_named(tmp_path) -> None:
+    folder = build("gaussian").save(tmp_path / "model")
+    card = folder / "model.json"
+    card.write_text(card.read_text().replace('"latent_size"', '"latent_manifold"'))
+    with pytest.raises(ValueError, match="does not describe a LatentSDE: LatentSDE: 'latent_manifold' given"):
+        LatentSDE.load(folder)
