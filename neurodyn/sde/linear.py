@@ -45,8 +45,8 @@ def linear_transition(matrix: Tensor, offset: Tensor, noise_covariance: Tensor, 
     """Exact transition of dz = (A z + b) dt + G dW over every step in `dt`.
 
     The step is halved until |A| h <= 1/2, one augmented matrix exponential (Van Loan 1978) gives the transition over h,
-    and doublings, which only add positive semi-definite terms, bring it back to dt. Unlike one exponential over the
-    whole step, this stays exact when fast and slow rates meet a long gap.
+    and doublings, C + Phi C Phi^T for the covariance, bring it back to dt. Unlike one exponential over the whole step,
+    this stays exact when fast and slow rates meet a long gap, and short steps stay exact beside long ones.
 
     Args:
         matrix: A, (d, d), per unit time.
@@ -59,20 +59,24 @@ def linear_transition(matrix: Tensor, offset: Tensor, noise_covariance: Tensor, 
     with torch.no_grad():
         reach = float(torch.linalg.matrix_norm(matrix, 1) * dt.max()) if dt.numel() else 0.0
         halvings = max(0, math.ceil(math.log2(max(reach, 1e-300) / 0.5)))
-    # exp of [[A, G G^T, b], [0, -A^T, 0], [0, 0, 0]] h holds Phi, Q Phi^-T and the integrated offset
-    big = matrix.new_zeros(2 * size + 1, 2 * size + 1)
+    # exp of [[A, G G^T, I], [0, -A^T, 0], [0, 0, 0]] h holds Phi, Q Phi^-T and the integral of Phi
+    eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+    big = matrix.new_zeros(3 * size, 3 * size)
     big[:size, :size] = matrix
     big[:size, size : 2 * size] = noise_covariance
     big[size : 2 * size, size : 2 * size] = -matrix.mT
-    big[:size, -1] = offset
+    big[:size, 2 * size :] = eye
     step = torch.linalg.matrix_exp(big * (dt / 2**halvings)[..., None, None])
-    phi = step[..., :size, :size]
-    covariance = step[..., :size, size : 2 * size] @ phi.mT
-    shift = step[..., :size, -1]
+    covariance = step[..., :size, size : 2 * size] @ step[..., :size, :size].mT
+    # Phi - I is doubled in place of Phi, which would lose the digits of steps that are short beside the longest one
+    integral = step[..., :size, 2 * size :]
+    change = matrix @ integral
     for _ in range(halvings):
-        covariance = covariance + phi @ covariance @ phi.mT
-        shift = shift + (phi @ shift[..., None])[..., 0]
-        phi = phi @ phi
+        moved = change @ covariance
+        covariance = 2 * covariance + moved + moved.mT + moved @ change.mT
+        integral = 2 * integral + change @ integral
+        change = 2 * change + change @ change
+    phi, shift = eye + change, integral @ offset
     return Transition(phi, shift, 0.5 * (covariance + covariance.mT))
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from neurodyn.sde.kalman import kalman_smoother, smooth_at
+from neurodyn.sde.linear import linear_transition
 from neurodyn.sde.linear_gaussian import FreeLinearGaussian, LinearGaussian, TrendOU
 from neurodyn.series import SeriesBatch
 
@@ -182,6 +183,23 @@ def test_transitions_over_long_gaps_stay_exact_when_rates_differ_widely() -> Non
     covariance = turn @ (own * -torch.expm1(-total * dt[:, None, None]) / total) @ turn.mT
     torch.testing.assert_close(found.matrix, turn @ torch.diag_embed(decay) @ turn.mT, atol=1e-12, rtol=1e-9)
     torch.testing.assert_close(found.covariance, covariance, atol=1e-12, rtol=1e-9)
+
+
+def test_short_steps_stay_exact_beside_long_ones() -> None:
+    # to first and second order in the step: what is left out is smaller than rounding
+    matrix = torch.tensor([[-1000.0, 1.0], [0.5, -1e-3]], dtype=DOUBLE)
+    noise, offset = torch.tensor([[1.0, 0.2], [0.4, 0.8]], dtype=DOUBLE), torch.tensor([0.3, -2.0], dtype=DOUBLE)
+    step = 1e-9
+    beside = linear_transition(matrix, offset, noise @ noise.mT, torch.tensor([step, 1e4], dtype=DOUBLE))
+    power, spread = step * matrix, step * noise @ noise.mT
+    drifted = power @ spread
+    change = power + 0.5 * power @ power
+    torch.testing.assert_close(beside.matrix[0] - torch.eye(2), change, rtol=1e-9, atol=2e-16)
+    torch.testing.assert_close(beside.offset[0], step * (offset + 0.5 * power @ offset), rtol=1e-11, atol=0)
+    torch.testing.assert_close(beside.covariance[0], spread + 0.5 * (drifted + drifted.mT), rtol=1e-11, atol=0)
+    alone = linear_transition(matrix, offset, noise @ noise.mT, torch.tensor([step], dtype=DOUBLE))
+    for one, other in zip(alone, beside, strict=True):
+        torch.testing.assert_close(one[0], other[0], rtol=1e-14, atol=0)
 
 
 def test_closed_form_of_the_trend_law_equals_the_matrix_exponential() -> None:
