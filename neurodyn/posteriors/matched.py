@@ -110,7 +110,8 @@ class MatchedPosterior(Posterior):
         family: "diagonal", "full" or "flow" marginals.
         inner_knots: spline knots between two visits.
         num_times: stratified times per row and step for the path KL. In evaluation mode, a fixed quadrature.
-        correction: add the divergence-free correction (Gaussian families; a diffusion that does not depend on z).
+        correction: add the divergence-free correction (Gaussian families; a diffusion that does not depend on z). It
+            never raises the KL under a prior whose mean slope is found exactly (`mean_jacobian`), a linear one above all.
         scale: standard deviation of the marginals of a fresh posterior.
     """
 
