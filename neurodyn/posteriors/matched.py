@@ -111,7 +111,7 @@ class MatchedPosterior(Posterior):
         inner_knots: spline knots between two visits.
         num_times: stratified times per row and step for the path KL. In evaluation mode, a fixed quadrature.
         correction: add the divergence-free correction (Gaussian families; a diffusion that does not depend on z). It
-            never raises the KL under a prior whose mean slope is found exactly (`mean_jacobian`), a linear one above all.
+            never raises the KL under a prior whose mean slope is found exactly, as a linear one's (`mean_jacobian`).
         scale: standard deviation of the marginals of a fresh posterior.
     """
 
