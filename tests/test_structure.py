@@ -1,6 +1,7 @@
 """The house stands: imports go down or along a floor, never up or in a circle; every public thing says what it is."""
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -12,7 +13,19 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 FLOORS = {
-    1: ["series", "series_checks", "frames", "scaling", "noise", "quantiles", "style", "spelling", "loss", "likelihoods", "sde"],
+    1: [
+        "series",
+        "series_checks",
+        "frames",
+        "scaling",
+        "noise",
+        "quantiles",
+        "style",
+        "spelling",
+        "loss",
+        "likelihoods",
+        "sde",
+    ],
     2: ["solvers", "nets", "parallel", "checkpoints", "progress", "fit_config", "training", "forecast"],
     3: ["posteriors", "datasets", "metrics", "diagnostics", "plots"],
     4: ["models", "runs", "report", "html_page"],
@@ -20,6 +33,7 @@ FLOORS = {
     6: ["cli"],
 }
 FLOOR_OF = {f"neurodyn.{room}": floor for floor, rooms in FLOORS.items() for room in rooms}
+FACE_FLOOR = 5  # of the package's own face, which re-exports from the floors below: for programs, not for its parts
 PACKAGE_FOLDERS = ("neurodyn", "datasets", "recipes")
 # Importable under another name than the package that brings it.
 BROUGHT_BY: dict[str, str] = {}
@@ -90,19 +104,19 @@ def upward_imports(modules: dict[str, Module]) -> list[str]:
             continue
         for name, _ in imports(module):
             target = module_named(name, modules)
-            there = room_of(target) if target else None
-            if there and FLOOR_OF[there] > FLOOR_OF[here]:
-                found.append(f"{module.name} (floor {FLOOR_OF[here]}) imports {target} (floor {FLOOR_OF[there]})")
+            there = FACE_FLOOR if target == "neurodyn" else FLOOR_OF.get(room_of(target or "") or "", 0)
+            if there > FLOOR_OF[here]:
+                found.append(f"{module.name} (floor {FLOOR_OF[here]}) imports {target} (floor {there})")
     return found
 
 
 def circles(modules: dict[str, Module]) -> list[str]:
-    """Circles of imports that happen on import."""
+    """Circles of imports that happen on import, through the faces of rooms too."""
     edges: dict[str, set[str]] = {name: set() for name in modules}
     for module in modules.values():
         for name, at_once in imports(module):
             target = module_named(name, modules)
-            if at_once and target and target != module.name and not module.is_face:
+            if at_once and target and target != module.name:
                 edges[module.name].add(target)
     found, done = [], set()
 
@@ -132,6 +146,34 @@ def without_docstring(modules: dict[str, Module]) -> list[str]:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 if not ast.get_docstring(node):
                     found.append(f"{module.name}.{node.name}")
+    return found
+
+
+def wrong_faces(modules: dict[str, Module]) -> list[str]:
+    """Faces that re-export anything but their own room's (the package's own face: any room's but recipes and command
+    line), or whose `__all__` is not what they define and import."""
+    found = []
+    for module in modules.values():
+        if not module.is_face or not module.text.strip():
+            continue
+        names: set[str] = set()
+        exported: list[str] = []
+        for node in module.tree.body:
+            if isinstance(node, ast.ImportFrom):
+                source = node.module or ""
+                own = source == module.name or source.startswith(module.name + ".")
+                floor = FLOOR_OF.get(room_of(source) or "", 0)
+                if own and (module.name != "neurodyn" or floor < FACE_FLOOR):
+                    names.update(alias.asname or alias.name for alias in node.names)
+                elif module.name == "neurodyn":
+                    found.append(f"{module.name} re-exports from {source}")
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                exported = ast.literal_eval(node.value)
+        public = {name for name in names if not name.startswith("_")}
+        if set(exported) != public or len(set(exported)) != len(exported):
+            found.append(f"{module.name}: __all__ and what it offers differ by {sorted(set(exported) ^ public)}")
     return found
 
 
@@ -192,6 +234,17 @@ def test_no_import_circles(modules):
     assert circles(modules) == []
 
 
+def test_faces_offer_their_own_room_and_say_so(modules):
+    assert wrong_faces(modules) == []
+
+
+def test_everything_in_a_face_is_there(modules):
+    for module in modules.values():
+        if module.is_face:
+            face = importlib.import_module(module.name)
+            assert [name for name in getattr(face, "__all__", []) if not hasattr(face, name)] == []
+
+
 def test_everything_public_has_a_docstring(modules):
     assert without_docstring(modules) == []
 
@@ -231,8 +284,9 @@ def test_every_dependency_is_pinned_for_the_tests():
 
 
 def planted(**files: str) -> dict[str, Module]:
-    """A house of the given files, named with __ for dots."""
-    return {n.replace("__", "."): Module(n.replace("__", "."), False, text) for n, text in files.items()}
+    """A house of the given files, named with __ for dots; a name that ends in them is a face."""
+    names = {n: n.replace("__", ".").removesuffix(".") for n in files}
+    return {names[n]: Module(names[n], n.endswith("__"), text) for n, text in files.items()}
 
 
 @pytest.mark.parametrize(
@@ -245,6 +299,12 @@ def planted(**files: str) -> dict[str, Module]:
         (upward_imports(planted(neurodyn__helpers="")), 1),
         (circles(planted(neurodyn__sde__a="import neurodyn.sde.b", neurodyn__sde__b="import neurodyn.sde.a")), 1),
         (circles(planted(neurodyn__a="import neurodyn.b", neurodyn__b="def f():\n import neurodyn.a")), 0),
+        (upward_imports(planted(neurodyn__="", neurodyn__sde="from neurodyn import sdeint")), 1),
+        (upward_imports(planted(neurodyn__="", neurodyn__cli="from neurodyn import __version__")), 0),
+        (circles(planted(neurodyn__sde__="from neurodyn.sde.a import A", neurodyn__sde__a="import neurodyn.sde")), 1),
+        (wrong_faces(planted(neurodyn__sde__="from neurodyn.sde.a import A, B\n__all__ = ['A']")), 1),
+        (wrong_faces(planted(neurodyn__sde__="from neurodyn.sde.a import A\nimport os\n__all__ = ['A']")), 0),
+        (wrong_faces(planted(neurodyn__="from neurodyn.cli import main\n__all__ = ['main']")), 2),
         (without_docstring(planted(neurodyn__series='"""Doc."""\ndef f(): pass\ndef _g(): pass')), 1),
         (without_docstring(planted(neurodyn__series="class A:\n  '''Doc.'''")), 1),
         (runs_code_from_files(planted(neurodyn__series="import pickle")), 1),

@@ -1,1 +1,23 @@
+"""Assemblies with a name: latent SDEs, the exactly fitted linear SDE, and the forecasters to compare them with."""
 
+from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, RegressedLastValue
+from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
+from neurodyn.models.latent_sde import LatentSDE, LatentSDEConfig
+from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.models.readings import read_latent_sde
+
+__all__ = [
+    "BASELINES",
+    "FORECASTERS",
+    "DirectGRU",
+    "Fitted",
+    "LastValue",
+    "LatentODE",
+    "LatentSDE",
+    "LatentSDEConfig",
+    "LinearSDE",
+    "RegressedLastValue",
+    "Training",
+    "fit_forecaster",
+    "read_latent_sde",
+]

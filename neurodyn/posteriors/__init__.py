@@ -1,1 +1,21 @@
+"""Laws of paths given data, and of the latent that a forecast starts from."""
 
+from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
+from neurodyn.posteriors.matched import MatchedPosterior
+from neurodyn.posteriors.simulated import SimulatedPosterior
+from neurodyn.posteriors.smoother import SmootherPosterior
+from neurodyn.posteriors.start import EncodedStart, FilterStart, Start
+from neurodyn.posteriors.underdamped import UnderdampedPosterior
+
+__all__ = [
+    "EncodedStart",
+    "FilterStart",
+    "MatchedPosterior",
+    "PathDetail",
+    "Posterior",
+    "PosteriorPaths",
+    "SimulatedPosterior",
+    "SmootherPosterior",
+    "Start",
+    "UnderdampedPosterior",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from neurodyn.solvers.grid import step_grid
@@ -42,6 +41,8 @@ def odeint(
     Raises:
         ValueError: unsorted times, an unknown method, or shapes that do not fit.
     """
+    import torchdiffeq  # here, because it brings scipy.integrate, a quarter of a second of every import
+
     if method not in _FIXED + _ADAPTIVE:
         raise ValueError(f"method: got {method!r}, want one of {', '.join(_FIXED + _ADAPTIVE)}")
     grid = step_grid(ts, dt)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-import torchdiffeq
 from torch import Tensor, nn
 
 from neurodyn.checkpoints import load_model, save_model
@@ -83,6 +82,8 @@ class LatentODE(nn.Module):
         All rows are solved on one grid of whole steps, and read off at their own times by cubic Hermite interpolation,
         whose error is of the solver's order. So neither the number of visits nor the other rows of a batch matter.
         """
+        import torchdiffeq  # here, as in `neurodyn.solvers.ode`: it is slow to import
+
         step = self.step
         count = int(torch.ceil(elapsed.max() / step).clamp(min=1))
         grid = step * torch.arange(count + 1, dtype=elapsed.dtype, device=elapsed.device)
