@@ -11,7 +11,7 @@ from neurodyn.solvers.brownian import BLOCK, Brownian
 from neurodyn.solvers.grid import Grid
 from neurodyn.solvers.schemes import Left, Scheme, State
 
-# (k, t, left) -> what being there costs per unit of time, (...)
+# (k, t, left) -> what being there costs per unit of time, (...); reversible Heun asks once more, at the very end
 Cost = Callable[[int, Time, Left], Tensor]
 
 
@@ -19,7 +19,7 @@ def run_steps(
     scheme: Scheme, cost: Cost | None, start: int, stop: int, noise: Sequence[Tensor], state: State
 ) -> tuple[State, dict[int, Tensor], dict[int, Tensor]]:
     """Steps start..stop-1: the state after them, the states z at the visits among them by their place, costs by gap."""
-    visits, gap_of = scheme.visits, scheme.gap_of
+    visits = scheme.visits
     seen: dict[int, Tensor] = {}
     costs: dict[int, Tensor] = {}
     for k in range(start, stop):
@@ -27,9 +27,29 @@ def run_steps(
         if k + 1 in visits:
             seen[k + 1] = state[0]
         if cost is not None:
-            paid = cost(k, scheme.times[k], left) * step_length(scheme, k)
-            costs[gap_of[k]] = paid if gap_of[k] not in costs else costs[gap_of[k]] + paid
+            charge(scheme, k, cost(k, scheme.times[k], left), costs)
+    if cost is not None and scheme.charges_ends and stop == scheme.grid.num_steps:
+        end = Left(*state[1:])
+        charge(scheme, stop, cost(stop - 1, scheme.times[stop], end), costs)
     return state, seen, costs
+
+
+def charge(scheme: Scheme, k: int, rate: Tensor, costs: dict[int, Tensor]) -> None:
+    """Add what a rate at the start of step k costs to the gaps that pay for it."""
+    for step, share in shares(scheme, k):
+        paid, gap = rate * step_length(scheme, step) * share, scheme.gap_of[step]
+        costs[gap] = paid if gap not in costs else costs[gap] + paid
+
+
+def shares(scheme: Scheme, k: int) -> list[tuple[int, float]]:
+    """The steps whose lengths a rate at the start of step k is multiplied with, and how much of each.
+
+    The step itself; with a method that moves by the mean of both ends, half of it and half of the step before. A
+    control would else push at the end of a gap without a price.
+    """
+    if not scheme.charges_ends:
+        return [(k, 1.0)]
+    return [(step, 0.5) for step in (k - 1, k) if 0 <= step < scheme.grid.num_steps]
 
 
 def step_length(scheme: Scheme, k: int) -> Time:

@@ -111,7 +111,8 @@ def integrate_visits(
     """Solve on a grid and keep the visits only. Arguments as in `integrate`, and:
 
     Args:
-        cost: c(k, t, left) -> (...), a rate that is summed over the steps of each gap, taken where each step starts.
+        cost: c(k, t, left) -> (...), a rate that is summed over the steps of each gap, taken where each step starts;
+            for reversible Heun the mean of both ends.
         gradient: "backprop" keeps all steps. "checkpoint" keeps about sqrt(N) and computes the others again: memory
             O(sqrt N), the same gradients. "reversible" (reversible Heun only) keeps the visits and runs the steps
             backwards: memory does not grow with N, the same gradients up to rounding.

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from neurodyn.solvers.brownian import BLOCK, Brownian
-from neurodyn.solvers.loop import Cost, noise_blocks, run_steps, step_length
+from neurodyn.solvers.loop import Cost, noise_blocks, run_steps, shares, step_length
 from neurodyn.solvers.own_backward import add_gradients
 from neurodyn.solvers.schemes import Left, ReversibleHeun
 
@@ -103,14 +103,19 @@ class _Backward:
         return self.block[1][k - number * BLOCK]
 
     def evaluate(self, k: int, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """p as a leaf, f, g with their graph, and the cost of step k weighted by the gradients it gets."""
+        """p as a leaf, f, g with their graph, and the cost there weighted by the gradients it gets."""
         with torch.enable_grad():
             leaf = p.detach().requires_grad_()
             f, g = self.scheme.evaluate(k, leaf)
             paid = None
-            if self.cost is not None and k < self.scheme.grid.num_steps:
-                rate = self.cost(k, self.scheme.times[k], Left(leaf, f, g)) * step_length(self.scheme, k)
-                paid = (rate * self.rates[self.scheme.gap_of[k]]).sum()
+            if self.cost is not None:
+                scheme = self.scheme
+                rate = self.cost(min(k, scheme.grid.num_steps - 1), scheme.times[k], Left(leaf, f, g))
+                weights = [
+                    share * step_length(scheme, step) * self.rates[scheme.gap_of[step]]
+                    for step, share in shares(scheme, k)
+                ]
+                paid = (rate * sum(weights)).sum()
         return leaf, f, g, paid
 
     def pull(self, evaluated: tuple, a_f: Tensor, a_g: Tensor) -> Tensor:

@@ -58,6 +58,8 @@ class Scheme:
         like: a state (..., d), for its dtype, device and number of axes.
     """
 
+    charges_ends = False  # whether a cost is taken as the mean of both ends of a step, instead of its start's
+
     def __init__(self, problem: Problem, grid: Grid, like: Tensor) -> None:
         self.problem, self.grid = problem, grid
         self.drift, self.diffusion = problem.drift, problem.diffusion
@@ -152,6 +154,8 @@ class ReversibleHeun(Scheme):
     starts anew from z: nothing damps its distance from z, which a strong pull multiplies. Source: Kidger, Foster, Li
     and Lyons (2021), arXiv 2105.13493, section 3.
     """
+
+    charges_ends = True
 
     def __init__(self, problem: Problem, grid: Grid, like: Tensor) -> None:
         super().__init__(problem, grid, like)

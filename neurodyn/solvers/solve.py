@@ -108,8 +108,10 @@ def sdeint(
     def diffusion(k: int, t: Any, z: Tensor) -> Tensor:
         return law.diffusion(t, z)
 
-    # A law of ours takes all times at once, so h runs once on the stacked path. Not where the path is not kept.
-    if logqp and gradient == "backprop" and grid.num_steps and not isinstance(law, TorchSDELaw):
+    # A law of ours takes all times at once, so h runs once on the stacked path. Not where the path is not kept, nor for
+    # reversible Heun, which is charged at the ends too.
+    stacked = gradient == "backprop" and method != "reversible_heun" and not isinstance(law, TorchSDELaw)
+    if logqp and stacked and grid.num_steps:
         path = integrate(drift, diffusion, z0, grid, source, **options)
         return Visits(path.states[..., list(grid.index), :], path_kl(law, path, grid))
     cost: Cost | None = None

@@ -10,6 +10,7 @@ from neurodyn.sde.neural import MLPSDE
 from neurodyn.solvers.adapt import convert
 from neurodyn.solvers.brownian import brownian_increments
 from neurodyn.solvers.grid import step_grid
+from neurodyn.solvers.native import integrate_visits
 from neurodyn.solvers.path_kl import path_kl_rate
 from neurodyn.solvers.solve import sdeint
 
@@ -95,3 +96,23 @@ def test_converting_the_calculus_keeps_the_process_and_its_price(noise):
     # Euler's and Heun's own errors remain, of order sqrt(dt).
     assert (both - ito).square().mean().sqrt() < 0.02 < 0.1 < (ito[:, -1] - start).abs().mean()
     assert (other_price - price).abs().mean() < 0.02 * price.mean()
+
+
+def test_reversible_heun_charges_what_pushes_at_the_end_of_a_gap():
+    # A control that is zero at the start of every gap and u at its end moves z by u dt / 2, for u^2 dt / 4.
+    grid = step_grid(torch.tensor([0.0, 1.0], dtype=DTYPE), 1.0).rested()
+    push = [0.0, 3.0]  # of the one step, and of the rest at its end
+    for way in ("backprop", "checkpoint", "reversible"):
+        visits = integrate_visits(
+            lambda k, t, z: torch.full_like(z, push[k]),
+            lambda k, t, z: torch.ones_like(z),
+            torch.zeros(1, 1, dtype=DTYPE),
+            grid,
+            torch.zeros(grid.num_steps, 1, 1, dtype=DTYPE),
+            method="reversible_heun",
+            sde_type="stratonovich",
+            cost=lambda k, t, left: 0.5 * left.drift.square().sum(-1),
+            gradient=way,
+        )
+        assert visits.states[0, -1].item() == pytest.approx(1.5)
+        assert visits.cost.item() == pytest.approx(0.25 * 3.0**2)

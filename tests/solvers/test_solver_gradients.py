@@ -28,6 +28,9 @@ def build(noise, kind, size=2, dtype=DTYPE):
     torch.manual_seed(0)
     free = noise in ("additive", "general")
     law = WithPrior(size, 5, noise_type=noise, sde_type=kind, time_dependent=True, noise_size=size if free else None)
+    if free:
+        with torch.no_grad():
+            law.base.add_(torch.eye(size))  # else singular near t = 1, where the price is infinite
     return law.to(dtype)
 
 
