@@ -1,8 +1,9 @@
 """Assemblies with a name: latent SDEs, the exactly fitted linear SDE, and the forecasters to compare them with."""
 
+from neurodyn.models.assembly import LatentSDEConfig
 from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, RegressedLastValue
 from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
-from neurodyn.models.latent_sde import LatentSDE, LatentSDEConfig
+from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.readings import read_latent_sde
 
