@@ -233,7 +233,9 @@ class CheckpointFolder:
         card = read_json(self.card)
         if card.get("format") != FORMAT:
             raise ValueError(f"{self.card} has format {card.get('format')}; this neurodyn reads format {FORMAT}")
-        return card, read_tensors(self.path / Path(str(card["tensors"])).name)
+        if not isinstance(card.get("tensors"), str):
+            raise ValueError(f"{self.card} was altered: it names no tensors file")
+        return card, read_tensors(self.path / Path(card["tensors"]).name)
 
     def remove(self) -> None:
         """Delete the checkpoint, if there is one."""

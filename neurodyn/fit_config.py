@@ -47,7 +47,7 @@ class FitConfig:
     """Where to train; auto takes CUDA where there is one."""
     seed: int = 0
     """Seed of the order of rows and of the noise."""
-    checkpoint_every: int = 500
+    checkpoint_every: int = 100
     """Steps between checkpoints, where a folder is given."""
     progress: bool = True
     """A progress bar with the time left, on a terminal; otherwise a line in the log now and then."""

@@ -374,6 +374,17 @@ class _Run:
     def _restore(self) -> None:
         assert self.checkpoint is not None
         card, tensors = self.checkpoint.read()
+        try:
+            self._take(card, tensors)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self.checkpoint.path} was altered, {error} is not as `fit` wrote it: give another folder, or "
+                "resume=False to start again"
+            ) from None
+
+    def _take(self, card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """The state that a checkpoint holds."""
+        assert self.checkpoint is not None
         self._check_identity(card)
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "best": {}, "optimizer": {}}
         for key, tensor in tensors.items():

@@ -183,7 +183,7 @@ def _seeded(seed: int, make: Any, *arguments: Any, **options: Any) -> Any:
 def _fit_linear(name: str, train: SeriesBatch, training: Training, folder: Path | None) -> Fitted:
     """Read from the folder if it was fitted there before: the fit has no checkpoints, but takes seconds."""
     if folder is not None and (folder / "fit.json").is_file():
-        return Fitted(name, LinearSDE.load(folder / "model"), float(read_json(folder / "fit.json")["seconds"]))
+        return Fitted(name, LinearSDE.load(folder / "model"), float(read_json(folder / "fit.json").get("seconds", 0.0)))
     started = time.monotonic()
     model = LinearSDE(train.num_variables, **_LINEAR[name])
     model.fit(train, max_iterations=3 if training.quick else 150)
