@@ -52,7 +52,8 @@ def from_frame(
 
     Raises:
         ValueError: one line, for an empty frame, unknown columns, cells that are not numbers or not finite, two lines
-            with the same id and time (long: and variable), missing ids or times, static columns that change.
+            with the same id and time (long: and variable), missing ids or times, static columns that change. Lines of
+            data are counted from 1, without the header.
     """
     if len(frame) == 0:
         raise ValueError("frame: no line given, at least one wanted")
@@ -155,6 +156,9 @@ def read_series(path: str | Path, **options: Any) -> SeriesBatch:
         return from_frame(frame, **options)
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path}: empty file, a header and at least one line wanted") from None
+    except pd.errors.ParserError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: a table with the same columns in every line wanted ({reason})") from error
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
 
@@ -213,7 +217,9 @@ def _known(argument: str, names: Iterable[str], columns: Sequence[str]) -> None:
 def _codes(frame: pd.DataFrame, id: str) -> tuple[np.ndarray, list[str]]:
     codes, kinds = pd.factorize(frame[id])
     if (codes < 0).any():
-        raise ValueError(f"id: column {id!r} is empty in line {int((codes < 0).argmax())}, a name or number wanted")
+        raise ValueError(
+            f"id: column {id!r} is empty in data line {int((codes < 0).argmax()) + 1}, a name or number wanted"
+        )
     return codes, [str(kind) for kind in kinds]
 
 
@@ -221,7 +227,8 @@ def _times(column: pd.Series, name: str, time_unit: str | None) -> np.ndarray:
     """Times as float64 numbers."""
     if column.isna().any():
         raise ValueError(
-            f"time: column {name!r} is NaN or empty in line {int(column.isna().to_numpy().argmax())}, a time wanted"
+            f"time: column {name!r} is NaN or empty in data line {int(column.isna().to_numpy().argmax()) + 1}, "
+            "a time wanted"
         )
     if not pd.api.types.is_datetime64_any_dtype(column) and not pd.api.types.is_numeric_dtype(column):
         numbers = pd.to_numeric(column, errors="coerce")
@@ -230,7 +237,7 @@ def _times(column: pd.Series, name: str, time_unit: str | None) -> np.ndarray:
             if dates.isna().any():
                 line = int(dates.isna().to_numpy().argmax())
                 raise ValueError(
-                    f"time: column {name!r} has {column.iloc[line]!r} in line {line}, "
+                    f"time: column {name!r} has {column.iloc[line]!r} in data line {line + 1}, "
                     "numbers or ISO 8601 timestamps wanted"
                 )
             column = dates
@@ -247,7 +254,7 @@ def _times(column: pd.Series, name: str, time_unit: str | None) -> np.ndarray:
     times = column.to_numpy(dtype=np.float64)
     if not np.isfinite(times).all():
         line = int((~np.isfinite(times)).argmax())
-        raise ValueError(f"time: column {name!r} is {times[line]} in line {line}, a finite number wanted")
+        raise ValueError(f"time: column {name!r} is {times[line]} in data line {line + 1}, a finite number wanted")
     return times
 
 
@@ -257,12 +264,14 @@ def _numbers(column: pd.Series, name: str, hint: str, missing_allowed: bool = Tr
     bad = (numbers.isna() & column.notna()).to_numpy()
     if bad.any() or pd.api.types.is_datetime64_any_dtype(column):
         line = int(bad.argmax())
-        raise ValueError(f"column {name!r}: {column.iloc[line]!r} given in line {line}, a number wanted; {hint}")
+        raise ValueError(
+            f"column {name!r}: {column.iloc[line]!r} given in data line {line + 1}, a number wanted; {hint}"
+        )
     out = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = np.isinf(out) if missing_allowed else ~np.isfinite(out)
     if wrong.any():
         line = int(wrong.argmax())
-        raise ValueError(f"column {name!r}: {out[line]} given in line {line}, a finite number wanted")
+        raise ValueError(f"column {name!r}: {out[line]} given in data line {line + 1}, a finite number wanted")
     return out
 
 
@@ -278,7 +287,9 @@ def _spread(
     """A long frame's visits: the first line of each (sorted by series and time), values (visits, D), names."""
     kind, kinds = pd.factorize(frame[variable])
     if (kind < 0).any():
-        raise ValueError(f"variable: column {variable!r} is empty in line {int((kind < 0).argmax())}, a name wanted")
+        raise ValueError(
+            f"variable: column {variable!r} is empty in data line {int((kind < 0).argmax()) + 1}, a name wanted"
+        )
     if isinstance(frame[variable].dtype, pd.CategoricalDtype):
         kind, kinds = frame[variable].cat.codes.to_numpy().astype(np.int64), frame[variable].cat.categories
     found = [str(name) for name in kinds]

@@ -133,6 +133,10 @@ def load(config: Config) -> Task:
     """
     if config.history_fraction is not None and config.history_until is not None:
         raise ValueError("history_fraction, history_until: both given, one of them wanted")
+    for option, least in (("latent_size", 1), ("hidden_size", 1), ("num_samples", 2), ("steps", 1)):
+        given = getattr(config, option)
+        if given is not None and given < least:
+            raise ValueError(f"{option}: {given} given, {least} or more wanted")
     cut: dict[str, Any] = {"fraction": 0.5}
     if config.data is None:
         seeded = config.dataset in ("pbcseq", "physionet2012", "time_imm")
@@ -158,7 +162,13 @@ def load(config: Config) -> Task:
         if len(series) < FEW_ROWS:
             history, future = histories(series, **cut)
             protocol = f"Few rows, so they are split by time: {known} train and validate, later visits are forecast."
-            return Task(history.history(fraction=0.75), history, history, future, info, protocol)
+            train = history.history(fraction=0.75)
+            if int(train.present.sum(1).max()) < 2:
+                raise ValueError(
+                    f"data: {config.data} has {len(series)} row(s) with at most {int(history.present.sum(1).max())} known "
+                    f"visits ({known}); {FEW_ROWS} rows, or 3 known visits in one of them, wanted"
+                )
+            return Task(train, history, history, future, info, protocol)
         train, validation, test = series.split_rows((0.6, 0.2, 0.2), config.split)
         splits = Splits(train, validation, test, info)
     history, future = histories(splits.test, **cut)
