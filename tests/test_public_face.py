@@ -1,8 +1,11 @@
-"""`import neurodyn`: what a program needs first is there, works together, and costs little more than torch."""
+"""`import neurodyn`: what a program needs first is there, works together, and is imported when it is asked for."""
 
+import ast
+import importlib
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -46,8 +49,31 @@ def test_a_frame_becomes_a_forecast_with_names_of_the_face_alone() -> None:
     assert isinstance(forecast, neurodyn.Forecast) and forecast.to_frame()["unique_id"].tolist() == ["a", "b"]
 
 
-def test_importing_it_brings_no_pictures_command_lines_or_downloads() -> None:
-    heavy = ("matplotlib", "tyro", "pooch", "scipy.integrate", "scipy.stats", "torchdiffeq")
-    code = f"import sys, neurodyn; print([name for name in {heavy} if name in sys.modules])"
+def test_names_are_imported_from_where_type_checkers_find_them() -> None:
+    tree = ast.parse(Path(neurodyn.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name: node.module for node in block.body for alias in node.names}  # type: ignore[attr-defined]
+    assert neurodyn._HOMES == seen
+    assert sorted(neurodyn._HOMES) == sorted(neurodyn.__all__)
+    for name, home in seen.items():
+        assert getattr(neurodyn, name) is getattr(importlib.import_module(home), name)
+
+
+def test_rooms_are_there_without_an_import_of_their_own() -> None:
+    code = "import neurodyn; print(neurodyn.nets.mlp.__name__, neurodyn.plots.__name__, 'solvers' in dir(neurodyn))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == ["mlp", "neurodyn.plots", "True"]
+    with pytest.raises(AttributeError, match="'neurodyn' has no attribute 'sdient'"):
+        neurodyn.sdient  # noqa: B018
+
+
+def test_importing_it_brings_nothing_and_a_model_no_pictures_command_lines_or_downloads() -> None:
+    heavy = ("matplotlib", "tyro", "pooch", "scipy.integrate", "scipy.stats", "torchdiffeq")
+    code = f"""
+import sys, neurodyn
+print("torch" in sys.modules)
+neurodyn.LatentSDE, neurodyn.sdeint, neurodyn.odeint, neurodyn.fit, neurodyn.read_series, neurodyn.evaluate
+print([name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["False", "[]"]

@@ -158,8 +158,10 @@ def wrong_faces(modules: dict[str, Module]) -> list[str]:
             continue
         names: set[str] = set()
         exported: list[str] = []
-        for node in module.tree.body:
-            if isinstance(node, ast.ImportFrom):
+        for node in (tree := module.tree).body:
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                tree.body.extend(node.body)  # names that are imported when they are first asked for
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("neurodyn"):
                 source = node.module or ""
                 own = source == module.name or source.startswith(module.name + ".")
                 floor = FLOOR_OF.get(room_of(source) or "", 0)
