@@ -41,7 +41,7 @@ def odeint(
     Raises:
         ValueError: unsorted times, an unknown method, or shapes that do not fit.
     """
-    import torchdiffeq  # here, because it brings scipy.integrate, a quarter of a second of every import
+    import torchdiffeq  # here, because it brings scipy.integrate: a quarter of a second
 
     if method not in _FIXED + _ADAPTIVE:
         raise ValueError(f"method: got {method!r}, want one of {', '.join(_FIXED + _ADAPTIVE)}")
