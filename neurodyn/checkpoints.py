@@ -185,7 +185,7 @@ def load_model(cls: type[Model], path: Path | str) -> Model:
     try:
         make = getattr(cls, "build", cls)  # a model may be built from names by a class method of this name
         model = make(**card["config"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # torch's own, for sizes that cannot be
         raise ValueError(f"{path}/model.json does not describe a {cls.__name__}: {error}") from None
     _take_dtype(model, tensors)
     load_weights(model, tensors, path)

@@ -164,9 +164,10 @@ def load(config: Config) -> Task:
             protocol = f"Few rows, so they are split by time: {known} train and validate, later visits are forecast."
             train = history.history(fraction=0.75)
             if int(train.present.sum(1).max()) < 2:
+                most = int(history.present.sum(1).max())
                 raise ValueError(
-                    f"data: {config.data} has {len(series)} row(s) with at most {int(history.present.sum(1).max())} known "
-                    f"visits ({known}); {FEW_ROWS} rows, or 3 known visits in one of them, wanted"
+                    f"data: {config.data} has {len(series)} row(s) with at most {most} known visits ({known}); "
+                    f"{FEW_ROWS} rows, or 3 known visits in one of them, wanted"
                 )
             return Task(train, history, history, future, info, protocol)
         train, validation, test = series.split_rows((0.6, 0.2, 0.2), config.split)

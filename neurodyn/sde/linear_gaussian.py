@@ -45,17 +45,23 @@ class LinearGaussian(Double):
         The start is the law of the state at the first visit, so rows must begin with an observed one (`compact`).
         `observation` replaces the model's own, for instance with one variance per value.
         """
-        observation = self.observation() if observation is None else observation
+        observation = self._for(batch, observation)
         return kalman_filter(self.law, self.initial(), observation, batch.times, batch.values, batch.mask)
 
     def information(self, batch: SeriesBatch, observation: Observation | None = None) -> Information:
         """What the data at and after every visit say about the state there."""
-        observation = self.observation() if observation is None else observation
+        observation = self._for(batch, observation)
         return kalman_information(self.law, observation, batch.times, batch.values, batch.mask)
 
     def evidence(self, batch: SeriesBatch) -> Tensor:
         """Exact log-density of each row's observed values, (B,), nats."""
         return self.filter(batch.compact()).evidence.sum(-1)
+
+    def _for(self, batch: SeriesBatch, observation: Observation | None) -> Observation:
+        observation = self.observation() if observation is None else observation
+        if batch.num_variables != len(observation.bias):
+            raise ValueError(f"batch: {batch.num_variables} variables given, {len(observation.bias)} wanted")
+        return observation
 
 
 class FreeLinearGaussian(LinearGaussian):

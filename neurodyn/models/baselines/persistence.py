@@ -65,6 +65,10 @@ class LastValue:
 
         Errors at different times of a row are drawn independently.
         """
+        if history.num_variables != len(self.mean):
+            raise ValueError(
+                f"history: {history.num_variables} variables given, {len(self.mean)} wanted as in training"
+            )
         known = last_seen(history)
         last, when, seen = (part[:, -1, None] for part in known)
         times = check_forecast_times(history, times)
