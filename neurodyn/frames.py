@@ -235,7 +235,8 @@ def _times(column: pd.Series, name: str, time_unit: str | None) -> np.ndarray:
         if numbers.isna().any():
             dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
             if dates.isna().any():
-                line = int(dates.isna().to_numpy().argmax())
+                neither = dates.isna() & numbers.isna()
+                line = int((neither if neither.any() else dates.isna()).to_numpy().argmax())
                 raise ValueError(
                     f"time: column {name!r} has {column.iloc[line]!r} in data line {line + 1}, "
                     "numbers or ISO 8601 timestamps wanted"

@@ -166,6 +166,9 @@ class _Run:
             except KeyboardInterrupt:  # the weights still are those of the last step
                 self.stopped = "interrupted"
                 break
+            except torch.linalg.LinAlgError as error:  # what a factorisation makes of weights that are not finite
+                self._look()
+                raise self._diverged(f"a loss that cannot be computed, at step {self.step + 1} ({error})") from None
             self._update()
             due = self.step == self.config.steps
             if self.validation is not None and (due or self.step % self.config.validate_every == 0):

@@ -16,6 +16,7 @@ from neurodyn.noise import RowNoise
 from neurodyn.sde.linear import square_root
 from neurodyn.sde.linear_gaussian import COMPONENTS, LinearGaussian, TrendOU
 from neurodyn.series import SeriesBatch
+from neurodyn.training import DivergedError
 
 
 class LinearSDE(nn.Module):
@@ -69,7 +70,10 @@ class LinearSDE(nn.Module):
     ) -> LinearSDE:
         """Maximise the exact evidence of `train` by L-BFGS with strong Wolfe line search; `validation` is not used.
 
-        Raises ValueError if `train` has other variables than the model.
+        Raises:
+            ValueError: `train` has other variables than the model.
+            DivergedError: the evidence has no maximum, as with values that a line without noise goes through, or it
+                cannot be computed. The parameters are then those before the fit.
         """
         if train.num_variables != self.num_variables:
             raise ValueError(f"train: {train.num_variables} variables given, {self.num_variables} wanted")
@@ -82,7 +86,7 @@ class LinearSDE(nn.Module):
             tolerance_change=tolerance,
             line_search_fn="strong_wolfe",
         )
-        observed = train.mask.sum()
+        observed, before = train.mask.sum(), [part.detach().clone() for part in parameters]
 
         def closure() -> Tensor:
             optimiser.zero_grad()
@@ -90,7 +94,19 @@ class LinearSDE(nn.Module):
             loss.backward()
             return loss
 
-        optimiser.step(closure)
+        try:
+            optimiser.step(closure)
+            fitted = all(bool(part.isfinite().all()) for part in parameters)
+        except torch.linalg.LinAlgError:  # a covariance that is no longer positive definite
+            fitted = False
+        if not fitted:
+            with torch.no_grad():
+                for part, old in zip(parameters, before, strict=True):
+                    part.copy_(old)
+            raise DivergedError(
+                f"train: the exact evidence of {train.num_rows} rows has no maximum that can be found (values without "
+                "noise, such as a straight line, or not scaled); noisy values, scaled by `Scaling`, wanted"
+            )
         return self
 
     def save(self, path: Path | str) -> Path:

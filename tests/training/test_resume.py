@@ -171,6 +171,29 @@ def test_a_diverging_loss_stops_and_gives_back_good_weights(mean_model, series, 
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
 
 
+def test_weights_that_no_factorisation_takes_are_a_divergence_too(mean_model, series, tmp_path):
+    model, loss = mean_model(), mean_model.loss
+
+    def breaking(self, batch, *, generator=None):
+        if not bool(self.mean.isfinite().all()):
+            torch.linalg.cholesky(self.mean.diag())
+        found = loss(self, batch, generator=generator)
+        return found._replace(filter_loss=found.filter_loss + self.mean.sum() * torch.nan)
+
+    model.loss = breaking.__get__(model)
+    with pytest.raises(DivergedError, match="not finite, at step 1; the weights of step 0 are back"):
+        fit(model, series, config=settings(steps=30), folder=tmp_path)
+    assert bool(model.mean.isfinite().all())
+
+    def singular(batch, *, generator=None):
+        torch.linalg.cholesky(torch.zeros(2, 2))
+
+    model.loss = singular
+    with pytest.raises(DivergedError, match=r"a loss that cannot be computed, at step 1 \(.*cholesky") as caught:
+        fit(model, series, config=settings(steps=30), folder=tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_checkpoints_of_another_run_are_refused_by_name(mean_model, series, tmp_path):
     class OtherModel(mean_model):
         pass
