@@ -166,7 +166,7 @@ class _Run:
             except KeyboardInterrupt:  # the weights still are those of the last step
                 self.stopped = "interrupted"
                 break
-            except torch.linalg.LinAlgError as error:  # what a factorisation makes of weights that are not finite
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # factorising what is not finite
                 self._look()
                 raise self._diverged(f"a loss that cannot be computed, at step {self.step + 1} ({error})") from None
             self._update()
