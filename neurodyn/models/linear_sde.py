@@ -97,7 +97,7 @@ class LinearSDE(nn.Module):
         try:
             optimiser.step(closure)
             fitted = all(bool(part.isfinite().all()) for part in parameters)
-        except torch.linalg.LinAlgError:  # a covariance that is no longer positive definite
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # a covariance not positive definite
             fitted = False
         if not fitted:
             with torch.no_grad():
