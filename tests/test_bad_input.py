@@ -29,6 +29,7 @@ from neurodyn.datasets import sources
 from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, RegressedLastValue
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.scaling import Scaling
 from neurodyn.series import SeriesBatch
 
 ROOT = Path(__file__).parents[1]
@@ -207,15 +208,6 @@ def test_a_diverging_loss(forecast, monkeypatch):
     assert json.loads(Path("run/run.json").read_text())["status"] == "failed"
 
 
-def test_a_line_without_noise(forecast):
-    """The evidence of a linear model then grows without bound as its noise goes to zero."""
-    frame = visits()
-    frame["weight"] = frame["pulse"] = 3.0 * frame["ds"]
-    frame.to_csv("v.csv", index=False)
-    message = "train: the exact evidence of 7 rows has no maximum .*; noisy values, scaled by `Scaling`, wanted"
-    assert_one_line(forecast("--data", "v.csv", "--no-quick"), message)
-
-
 # A run's folder that somebody else wrote.
 
 
@@ -330,6 +322,40 @@ def test_every_model_refuses_times_that_cannot_be_and_other_variables(name):
         if isinstance(model, nn.Module):
             with pytest.raises(ValueError, match="variables"):
                 model.loss(batch(variables=variables))
+
+
+@pytest.mark.parametrize("kind", ["line", "one level each", "twice the same", "walk", "noise", "outliers", "one row"])
+def test_values_without_noise_or_structure_are_fitted_all_the_same(kind):
+    """Their evidence would grow without bound, or a covariance have no inverse, if variances had no smallest value."""
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        times = (torch.rand(12, 5, generator=generator, dtype=torch.float64) + 0.01).cumsum(1)
+        noise = torch.randn(12, 5, 2, generator=generator, dtype=torch.float64)
+        values = {
+            "line": times[..., None].expand_as(noise),
+            "one level each": noise[:, :1].expand_as(noise),
+            "twice the same": noise[..., :1].expand_as(noise),
+            "walk": noise.cumsum(1),
+            "outliers": torch.where(noise > 2.2, 1e4, noise),
+        }.get(kind, noise)
+        series = SeriesBatch(times, values)
+        series = series.rows(0) if kind == "one row" else series
+        series = Scaling.fit(series).apply(series)
+        model = LatentSDE.on(LinearSDE(2).fit(series), hidden_size=8, context_size=6)
+        with torch.no_grad():
+            model.posterior.net[-1].bias.normal_(0, 0.1)
+        loss = model.loss(series)
+        loss.objective().backward()
+        assert all(bool(part.isfinite().all()) for part in loss)
+        assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+        assert bool(model.forecast(series, series.last_time[:, None] + 0.5, 5).samples.isfinite().all())
+
+
+def test_an_evidence_that_cannot_be_computed():
+    series = batch()
+    far = SeriesBatch(series.times * 1e14, series.values)
+    with pytest.raises(ValueError, match=r"train: the exact evidence of 3 rows cannot be computed .*scaled .* wanted"):
+        LinearSDE(2).fit(far)
 
 
 @pytest.mark.parametrize("name", MODELS)

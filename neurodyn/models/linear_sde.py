@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from neurodyn.noise import RowNoise
 from neurodyn.sde.linear import square_root
 from neurodyn.sde.linear_gaussian import COMPONENTS, LinearGaussian, TrendOU
 from neurodyn.series import SeriesBatch
-from neurodyn.training import DivergedError
 
 
 class LinearSDE(nn.Module):
@@ -70,42 +70,48 @@ class LinearSDE(nn.Module):
     ) -> LinearSDE:
         """Maximise the exact evidence of `train` by L-BFGS with strong Wolfe line search; `validation` is not used.
 
+        Where a search runs into a covariance that is not positive definite in float64, it begins anew at the best
+        parameters so far, twice at most.
+
         Raises:
-            ValueError: `train` has other variables than the model.
-            DivergedError: the evidence has no maximum, as with values that a line without noise goes through, or it
-                cannot be computed. The parameters are then those before the fit.
+            ValueError: `train` has other variables than the model, or its evidence cannot be computed at all.
         """
         if train.num_variables != self.num_variables:
             raise ValueError(f"train: {train.num_variables} variables given, {self.num_variables} wanted")
         train = beside(train, self)
         parameters = [part for part in self.parameters() if part.requires_grad]
-        optimiser = torch.optim.LBFGS(
-            parameters,
-            max_iter=max_iterations,
-            history_size=20,
-            tolerance_change=tolerance,
-            line_search_fn="strong_wolfe",
-        )
-        observed, before = train.mask.sum(), [part.detach().clone() for part in parameters]
+        observed, best, kept = train.mask.sum(), math.inf, [part.detach().clone() for part in parameters]
 
         def closure() -> Tensor:
-            optimiser.zero_grad()
+            nonlocal best, kept
+            for part in parameters:
+                part.grad = None
             loss = -self.evidence(train).sum() / observed
             loss.backward()
+            if loss.item() < best:
+                best, kept = loss.item(), [part.detach().clone() for part in parameters]
             return loss
 
-        try:
-            optimiser.step(closure)
-            fitted = all(bool(part.isfinite().all()) for part in parameters)
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # a covariance not positive definite
-            fitted = False
-        if not fitted:
-            with torch.no_grad():
-                for part, old in zip(parameters, before, strict=True):
-                    part.copy_(old)
-            raise DivergedError(
-                f"train: the exact evidence of {train.num_rows} rows has no maximum that can be found (values without "
-                "noise, such as a straight line, or not scaled); noisy values, scaled by `Scaling`, wanted"
+        for _ in range(3):
+            optimiser = torch.optim.LBFGS(
+                parameters,
+                max_iter=max_iterations,
+                history_size=20,
+                tolerance_change=tolerance,
+                line_search_fn="strong_wolfe",
+            )
+            try:
+                optimiser.step(closure)
+                break
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                with torch.no_grad():
+                    for part, value in zip(parameters, kept, strict=True):
+                        part.copy_(value)
+        if not math.isfinite(best):
+            raise ValueError(
+                f"train: the exact evidence of {train.num_rows} rows cannot be computed (values up to "
+                f"{float(train.values.abs().max()):.3g}, times up to {float(train.times.abs().max()):.3g}); values and "
+                "times scaled by `Scaling` wanted"
             )
         return self
 

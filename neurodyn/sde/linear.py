@@ -11,6 +11,11 @@ from torch import Tensor, nn
 
 from neurodyn.sde.base import SDE
 
+MIN_VARIANCE = 1e-6
+"""What is added to the variances of a level-slope-OU model (start, noise, OU noise per unit of time), in squared units
+of the standardised values: with less, values without noise have an evidence without a maximum, and covariances without
+an inverse in float64."""
+
 
 class Double(nn.Module):
     """A module that stays in float64 when the model around it changes its dtype: covariances need the digits."""
@@ -207,7 +212,7 @@ class TrendOULaw(LinearLaw):
 
     def ou_noise(self) -> Tensor:
         """L, (D, D) lower triangular, noise of the OU part per square root of unit time."""
-        scale = self.log_scale.exp()
+        scale = ((2 * self.log_scale).exp() + MIN_VARIANCE).sqrt()
         if not self.joint:
             return torch.diag(scale)
         return scale[:, None] * (torch.eye(len(scale), dtype=scale.dtype, device=scale.device) + self.mixing.tril(-1))

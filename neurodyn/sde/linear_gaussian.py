@@ -16,7 +16,7 @@ from neurodyn.sde.kalman import (
     kalman_filter,
     kalman_information,
 )
-from neurodyn.sde.linear import Double, FreeLinearLaw, LinearLaw, TrendOULaw
+from neurodyn.sde.linear import MIN_VARIANCE, Double, FreeLinearLaw, LinearLaw, TrendOULaw
 from neurodyn.series import SeriesBatch
 
 COMPONENTS = ("level", "slope", "ou")
@@ -152,7 +152,7 @@ class TrendOU(LinearGaussian):
         trend, size = self.law.trend_size, self.law.state_size
         eye = torch.eye(trend, dtype=self.mean.dtype, device=self.mean.device)
         root = self.trend_log_scale.exp()[:, None] * (eye + self.trend_mixing * self._mixed)
-        covariance = nn.functional.pad(root @ root.mT, (0, size - trend, 0, size - trend))
+        covariance = nn.functional.pad(root @ root.mT + MIN_VARIANCE * eye, (0, size - trend, 0, size - trend))
         mean = nn.functional.pad(self.mean[:trend], (0, size - trend))
         if self.law.has_ou:
             covariance = covariance + nn.functional.pad(self.law.stationary_covariance(), (trend, 0, trend, 0))
@@ -165,4 +165,5 @@ class TrendOU(LinearGaussian):
         parts = {"level": eye, "slope": none, "ou": eye}
         loading = torch.cat([parts[name] for name in COMPONENTS if name in self.components], 1)
         mean = self.mean[: self.num_variables]
-        return Observation(loading, torch.zeros_like(mean) if self.law.has_level else mean, (2 * self.log_noise).exp())
+        variance = (2 * self.log_noise).exp() + MIN_VARIANCE
+        return Observation(loading, torch.zeros_like(mean) if self.law.has_level else mean, variance)
