@@ -38,7 +38,8 @@ class LatentSDE(nn.Module):
         num_samples: posterior samples per row and step.
         longest_step: of prior rollouts, in units of time.
 
-    `loss` and `forecast` depend on what is observed and on the rows' ids, not on padding, row order or batch splits.
+    `loss` and `forecast` depend on what is observed and on the rows' ids, not on padding, row order or batch splits
+    (with gradient="adjoint" the loss depends on order and splits: torchsde has one Brownian path for the batch).
     Batches may be on any device and of any dtype: the model takes them to its own. Losses stay there, forecasts come
     back to the history's device. Both have the dtype of the networks' parameters, float32 unless the model was moved
     to another; a linear core computes in float64 inside, whatever the networks do.

@@ -39,7 +39,8 @@ class SimulatedPosterior(Posterior):
         method: "euler", "milstein", "heun" or "reversible_heun"; the last two need noise that does not depend on the
             state.
         gradient: "backprop"; "checkpoint" (memory O(sqrt N)); "reversible" (reversible_heun only, memory O(1));
-            "adjoint" (torchsde's stochastic adjoint, memory O(1)).
+            "adjoint" (torchsde's stochastic adjoint, memory O(1)), whose Brownian path and steps the batch shares: rows
+            then depend on their order and company.
         network: whether u has a network of z on top of its affine part.
         coupling: B full (m, d), or diagonal for large latents (then m = d).
         hidden_size: of the networks.

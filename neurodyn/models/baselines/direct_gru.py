@@ -79,7 +79,8 @@ class DirectGRU(nn.Module):
         num_networks: how many to mix, started from different weights and trained on different cuts.
         num_cuts: cuts per series and training step.
 
-    Expects standardised values and times (`Scaling`). `loss` and `forecast` depend on observed entries and ids only.
+    Expects standardised values and times (`Scaling`). `loss` and `forecast` depend on observed entries and ids only,
+    but for dropout in training, which is drawn by place.
     After `fit`, `result` tells how it went.
     """
 
