@@ -162,7 +162,7 @@ class _Run:
                 self.stopped = "interrupted"
                 break
             try:
-                self._backward()
+                numbers = self._backward()
             except KeyboardInterrupt:  # the weights still are those of the last step
                 self.stopped = "interrupted"
                 break
@@ -170,26 +170,25 @@ class _Run:
                 self._look()
                 raise self._diverged(f"a loss that cannot be computed, at step {self.step + 1} ({error})") from None
             self._update()
+            self.pending.append(numbers)
             due = self.step == self.config.steps
             if self.validation is not None and (due or self.step % self.config.validate_every == 0):
                 self._look()
                 self._validate()
             if due:
                 self.stopped = self.stopped or "steps"
-            if self.step % LOG_EVERY == 0:
+            if self.stopped or self.step % LOG_EVERY == 0:
                 self._look()
             if self.stopped or self.step % self.config.checkpoint_every == 0:
-                self._look()
                 self._save()
             bar.show(self.step, self.history)
         bar.close()
         if self.stopped == "interrupted":
-            self._look()
             self._save()
         return self._finish()
 
-    def _backward(self) -> None:
-        """Gradients of the step's minibatch."""
+    def _backward(self) -> Tensor:
+        """Gradients of the step's minibatch; returns its objective, parts and gradient norm."""
         config, step = self.config, self.step
         trained = list(self.trained.values())
         parts = torch.zeros(len(PARTS) + 1, device=self.device, dtype=trained[0].dtype)
@@ -208,7 +207,7 @@ class _Run:
         parts = parallel.average_over_rows(trained, parts, 0 if rows is None else rows.num_rows)
         limit = config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.trained.values(), limit)
-        self.pending.append(torch.cat([parts, norm.detach().to(parts).reshape(1)]))
+        return torch.cat([parts, norm.detach().to(parts).reshape(1)])
 
     def _update(self) -> None:
         """One optimiser step, and the moving average after it."""
@@ -234,26 +233,30 @@ class _Run:
         return self.train.rows(index).trim().to(device=self.device) if len(index) else None
 
     def _look(self) -> None:
-        """Record the steps since the last look, and stop if one of them went wrong."""
+        """Record the steps since the last record, and stop if one of them went wrong."""
         if not self.pending:
             return
-        numbers = torch.stack(self.pending).double().cpu().numpy()
+        means = self._checked().mean(axis=0)
         self.pending.clear()
-        finite = np.isfinite(numbers).all(axis=1)
-        if not finite.all():
-            first = self.step - len(numbers) + int(np.argmin(finite)) + 1
-            raise self._diverged(f"a loss or a gradient that is not finite, at step {first}")
-        means = numbers.mean(axis=0)
-        size = float(np.abs(means[: len(PARTS) + 1]).max())
-        self.scale = self.scale if self.scale is not None else 1 + size
-        if size > EXPLODED * self.scale:
-            raise self._diverged(f"a loss of {size:.3g} nats per series by step {self.step}, from {self.scale:.3g}")
+        self.scale = self.scale if self.scale is not None else 1 + _size(means)
         names = ("objective", *PARTS, "gradient_norm")
         now = {
             "kl_weight": self.config.kl_weight_at(self.step - 1),
             "learning_rate": self.config.learning_rate_at(self.step - 1),
         }
         self._record({"step": self.step, **dict(zip(names, means.tolist(), strict=True)), **now})
+
+    def _checked(self) -> np.ndarray:
+        """The numbers of the steps since the last record, (steps, parts + 2), if none of them went wrong."""
+        numbers = torch.stack(self.pending).double().cpu().numpy()
+        finite = np.isfinite(numbers).all(axis=1)
+        if not finite.all():
+            first = self.step - len(numbers) + int(np.argmin(finite)) + 1
+            raise self._diverged(f"a loss or a gradient that is not finite, at step {first}")
+        size = _size(numbers.mean(axis=0))
+        if self.scale is not None and size > EXPLODED * self.scale:
+            raise self._diverged(f"a loss of {size:.3g} nats per series by step {self.step}, from {self.scale:.3g}")
+        return numbers
 
     def _diverged(self, what: str) -> DivergedError:
         load_weights(self.model, self.good, "the last good checkpoint")
@@ -352,11 +355,16 @@ class _Run:
         return {"model": type(self.model).__name__, "data": self.data, "config": settings}
 
     def _save(self) -> None:
+        """Write a checkpoint. Steps that wait for their record wait in it too: where a run was cut leaves no trace."""
+        pending: dict[str, Tensor] = {}
+        if self.pending:
+            self._checked()
+            pending["pending/steps"] = torch.stack(self.pending)
         self.good_step, self.good = self.step, self._weights()
         if self.checkpoint is None or parallel.rank() != 0:
             return
         names = list(self.trained)
-        tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
+        tensors = pending | {f"model/{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"ema/{name}": t for name, t in self.ema.items()}
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
@@ -389,7 +397,7 @@ class _Run:
         """The state that a checkpoint holds."""
         assert self.checkpoint is not None
         self._check_identity(card)
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "best": {}, "optimizer": {}}
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "best": {}, "optimizer": {}, "pending": {}}
         for key, tensor in tensors.items():
             group, _, name = key.partition("/")
             groups[group][name] = tensor
@@ -404,6 +412,7 @@ class _Run:
             if own:
                 state[i] = own
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.pending = [numbers.to(self.device) for numbers in groups["pending"].get("steps", ())]
         self.step, self.history, self.scale = card["step"], card["history"], card["scale"]
         self.best_step, self.waited, self.stopped = card["best_step"], card["waited"], card["stopped"]
         self.best_value = math.inf if card["best_value"] is None else card["best_value"]
@@ -447,6 +456,11 @@ class _Run:
             self.stopped,
             self.seconds + time.monotonic() - self.started,
         )
+
+
+def _size(means: np.ndarray) -> float:
+    """The largest of the objective and its parts."""
+    return float(np.abs(means[: len(PARTS) + 1]).max())
 
 
 def _digest(batch: SeriesBatch) -> str:
