@@ -2,15 +2,17 @@
 
     dz = (h(z, t) + g(z, t) u(z, t)) dt + g(z, t) dW,    KL(q || p) = E_q of the integral of |u|^2 / 2   (Girsanov),
 
-with u = a + B z + network(z, context). a and B depend on the context and on the time since the last and to the next
-visit, so they are evaluated for all steps at once, before the loop: for a linear-Gaussian model they can be the exact
-smoother's. Nothing is inverted, so G may be singular. A fresh posterior is the prior. After Li et al. (2020), arXiv
-2001.01328, whose posterior drift is a free network.
+with u = a + B z + network(z, context). Within a gap, a and B are curves of the time v left to the next visit, sums of
+1 and s / (s + v) for a few learned scales s: the shape that the exact smoother's gains have (they are largest just
+before a visit). Their coefficients come from the context, once per gap, and the curves are evaluated for all steps at
+once, before the loop. Nothing is inverted, so G may be singular. A fresh posterior is the prior. After Li et al.
+(2020), arXiv 2001.01328, whose posterior drift is a free network.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +24,12 @@ from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
 from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.prior import Prior
 from neurodyn.solvers.brownian import Brownian
-from neurodyn.solvers.grid import Grid, step_grid
+from neurodyn.solvers.grid import Grid, packed_grid, step_grid
 from neurodyn.solvers.native import integrate, integrate_visits
 from neurodyn.solvers.schemes import Left
 from neurodyn.solvers.solve import sdeint
 
+SCALES = 5  # of the gains' curves within a gap, each four times the one before, from half a step on
 GRADIENTS = ("backprop", "checkpoint", "reversible", "adjoint")
 
 
@@ -75,9 +78,11 @@ class SimulatedPosterior(Posterior):
         super().__init__()
         self.latent_size, self.noise_size = latent_size, noise_size
         self.longest_step, self.method, self.gradient, self.coupling = longest_step, method, gradient, coupling
+        self.log_scale = nn.Parameter(math.log(longest_step / 2) + math.log(4) * torch.arange(SCALES))
         self.start_net = mlp([context_size, hidden_size, latent_size + latent_size * (latent_size + 1)], zero_last=True)
         gains = latent_size if coupling == "diagonal" else noise_size * latent_size
-        self.affine_net = mlp([context_size + 4, hidden_size, hidden_size, noise_size + gains], zero_last=True)
+        curves = (1 + SCALES) * (noise_size + gains)
+        self.affine_net = mlp([context_size, hidden_size, hidden_size, curves], zero_last=True)
         self.context_layer = nn.Linear(context_size, hidden_size) if network else None
         self.state_layer = nn.Linear(latent_size, hidden_size, bias=False) if network else None
         self.network = mlp([hidden_size, noise_size], zero_last=True) if network else None
@@ -96,6 +101,8 @@ class SimulatedPosterior(Posterior):
             return PosteriorPaths(z0[:, :, None], torch.zeros_like(initial_kl), initial_kl)
         if self.gradient == "adjoint":
             return self._by_adjoint(context, prior, noise, z0, initial_kl)
+        if self.gradient == "backprop" and self.method != "reversible_heun":
+            return self._by_backprop(context, prior, noise, z0, initial_kl)
         grid, control = self._control(context)
         driven = _Driven(self, prior, control)
         brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
@@ -115,6 +122,20 @@ class SimulatedPosterior(Posterior):
         assert visits.cost is not None
         return PosteriorPaths(visits.states, visits.cost.sum(-1).mean(0), initial_kl)
 
+    def _by_backprop(
+        self, context: Context, prior: Prior, noise: RowNoise, z0: Tensor, initial_kl: Tensor
+    ) -> PosteriorPaths:
+        """Every row takes its own steps one after the other, and the whole path is priced at once."""
+        grid, place, gaps = packed_grid(context.batch.times, self.longest_step)
+        control = self.control_at(context, grid.times[:, :-1], gaps)
+        driven = _Driven(self, prior, control)
+        brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
+        kinds = {"noise_type": prior.sde.noise_type, "state_independent": prior.sde.state_independent}
+        path = integrate(driven.drift, driven.diffusion, z0, grid, brownian, method=self.method, **kinds)  # type: ignore[arg-type]
+        index = place[..., None].expand(*z0.shape[:-1], *place.shape[-1:], z0.shape[-1])
+        paid = (0.5 * control.along(path.points).square().sum(-1) * grid.steps.to(z0)).sum(-1)
+        return PosteriorPaths(path.states.gather(-2, index), paid.mean(0), initial_kl)
+
     def _by_adjoint(
         self, context: Context, prior: Prior, noise: RowNoise, z0: Tensor, initial_kl: Tensor
     ) -> PosteriorPaths:
@@ -129,7 +150,7 @@ class SimulatedPosterior(Posterior):
             method=self.method,
             generator=torch.Generator().manual_seed(seed),
             gradient="adjoint",
-            params=[context.features],
+            params=law.params(),
             logqp=True,
             engine="torchsde",
         )
@@ -150,17 +171,23 @@ class SimulatedPosterior(Posterior):
 
     def control_at(self, context: Context, t: Tensor, gaps: Tensor) -> _Control:
         """What the control needs at times t (B, N) in the gaps (B, N) between visits."""
-        times = context.batch.times
-        since, until = t - times.gather(1, gaps), times.gather(1, gaps + 1) - t
+        return self._control_of(self._tables(context), context.batch.times, t, gaps)
+
+    def _tables(self, context: Context) -> _Tables:
+        """What the control needs of the context, once per gap."""
         features = context.features[:, 1:]
-        clock = torch.stack((since, until, torch.exp(-since), torch.exp(-until)), -1).to(features.dtype)
-        table = features.gather(1, gaps[..., None].expand(-1, -1, features.shape[-1]))
-        affine = self.affine_net(torch.cat((table, clock), -1))
+        coefficients = self.affine_net(features).unflatten(-1, (1 + SCALES, -1))
+        return _Tables(coefficients, None if self.context_layer is None else self.context_layer(features))
+
+    def _control_of(self, tables: _Tables, times: Tensor, t: Tensor, gaps: Tensor) -> _Control:
+        left = (times.gather(1, gaps + 1) - t).to(tables.coefficients.dtype)[..., None]
+        scale = self.log_scale.exp()
+        curves = torch.cat((torch.ones_like(left), scale / (scale + left)), -1)
+        affine = (curves[..., None, :] @ _at(tables.coefficients, gaps))[..., 0, :]
         offset, gain = affine[..., : self.noise_size], affine[..., self.noise_size :]
         if self.coupling == "full":
             gain = gain.unflatten(-1, (self.noise_size, self.latent_size))
-        shift = self.context_layer(table) if self.context_layer is not None else None
-        return _Control(self, offset, gain, shift)
+        return _Control(self, offset, gain, None if tables.shift is None else _at(tables.shift, gaps))
 
     @torch.no_grad()
     def detail(
@@ -174,53 +201,80 @@ class SimulatedPosterior(Posterior):
         kinds = {"noise_type": prior.sde.noise_type, "state_independent": prior.sde.state_independent}
         path = integrate(driven.drift, driven.diffusion, z0, grid, brownian, method=self.method, **kinds)  # type: ignore[arg-type]
         points = path.states[..., :-1, :]
-        paid = torch.stack([control(k, point) for k, point in enumerate(points.unbind(-2))], -2)
-        return PathDetail(grid.times[:, :-1], points, paid)
+        return PathDetail(grid.times[:, :-1], points, control.along(points))
+
+
+class _Tables(NamedTuple):
+    """Per gap: curves' coefficients (B, gaps, 1 + SCALES, m + gains) and the network's shift (B, gaps, hidden)."""
+
+    coefficients: Tensor
+    shift: Tensor | None
+
+
+def _at(table: Tensor, gaps: Tensor) -> Tensor:
+    """Rows of a table (B, gaps, ...) for the gaps (B, N): (B, N, ...)."""
+    return table[torch.arange(len(table), device=table.device)[:, None], gaps]
 
 
 class _Control:
     """u(k, z) = a_k + B_k z + network(z, context_k), with everything that does not depend on z unbound over steps."""
 
     def __init__(self, posterior: SimulatedPosterior, offset: Tensor, gain: Tensor, shift: Tensor | None) -> None:
-        self.posterior = posterior
+        self.posterior, self.whole = posterior, (offset, gain, shift)
         self.offset, self.gain = offset.unbind(1), gain.unbind(1)
         self.shift = None if shift is None else shift.unbind(1)
         # step by step: the reversible backward then adds up one step's gradient at a time, not the whole stack's
         self.tensors = [*self.offset, *self.gain, *(self.shift or ())]
 
     def __call__(self, k: int, z: Tensor) -> Tensor:
-        gain = self.gain[k]
-        moved = gain * z if gain.ndim == 2 else (gain @ z[..., None])[..., 0]
-        control = self.offset[k] + moved
+        """In step k, at z (..., B, d): (..., B, m)."""
+        return self._value(self.offset[k], self.gain[k], None if self.shift is None else self.shift[k], z)
+
+    def along(self, points: Tensor) -> Tensor:
+        """In all steps, at points (..., B, N, d): (..., B, N, m)."""
+        return self._value(*self.whole, points)
+
+    def _value(self, offset: Tensor, gain: Tensor, shift: Tensor | None, z: Tensor) -> Tensor:
         posterior = self.posterior
-        if self.shift is not None:
+        control = offset + (gain * z if posterior.coupling == "diagonal" else (gain @ z[..., None])[..., 0])
+        if shift is not None:
             assert posterior.state_layer is not None and posterior.network is not None
-            hidden = nn.functional.silu(posterior.state_layer(z) + self.shift[k])
-            control = control + posterior.network(hidden)
+            control = control + posterior.network(nn.functional.silu(posterior.state_layer(z) + shift))
         return control
 
 
 class _SteeredLaw(SDE):
-    """The posterior as an SDE with h, for solvers that ask for any time: the control is evaluated anew at each."""
+    """The posterior as an SDE with h, for solvers that ask for any time: the control is evaluated anew at each.
+
+    The posterior's networks stand apart (in a tuple, which hides them from `parameters`), since most are evaluated
+    before the solve; `params` are what needs gradients through it besides the prior.
+    """
 
     def __init__(self, posterior: SimulatedPosterior, prior: Prior, context: Context) -> None:
         super().__init__()
-        self.posterior, self.prior, self.context = posterior, prior.sde, context
+        self.posterior, self.prior, self.times = (posterior,), prior.sde, context.batch.times
+        self.tables = posterior._tables(context)
         self.noise_type, self.sde_type = prior.sde.noise_type, prior.sde.sde_type
         if prior.sde.state_independent and posterior.method == "reversible_heun":
             self.sde_type = "stratonovich"  # the same law: its diffusion does not depend on the state
         self.state_size, self.noise_size = prior.sde.state_size, prior.sde.noise_size
 
     def drift(self, t: Time, z: Tensor) -> Tensor:
-        times = self.context.batch.times
+        (posterior,), times = self.posterior, self.times
         now = torch.as_tensor(t, dtype=times.dtype, device=times.device).expand(len(times))[:, None]
         # rounded as the solver rounds, so that the time of a visit is found in the gap that it begins
         visits = times.to(z.dtype).contiguous()
         gaps = (torch.searchsorted(visits, now.to(z.dtype).contiguous(), right=True) - 1).clamp(0, times.shape[1] - 2)
-        control = self.posterior.control_at(self.context, now, gaps)(0, z)
+        control = posterior._control_of(self.tables, times, now, gaps)(0, z)
         diffusion = self.diffusion(t, z)
         push = diffusion * control if self.noise_type == "diagonal" else (diffusion @ control[..., None])[..., 0]
         return self.h(t, z) + push
+
+    def params(self) -> list[Tensor]:
+        (posterior,) = self.posterior
+        tables = [table for table in self.tables if table is not None]
+        layers = [layer for layer in (posterior.state_layer, posterior.network) if layer is not None]
+        return [*tables, posterior.log_scale, *(p for layer in layers for p in layer.parameters())]
 
     def h(self, t: Time, z: Tensor) -> Tensor:
         return self.prior.drift(t, z)

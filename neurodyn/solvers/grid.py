@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,20 +91,9 @@ def step_grid(ts: Tensor | Sequence[float], dt: float) -> Grid:
     Raises:
         ValueError: times that are not sorted or not finite, or a `dt` that is not positive.
     """
-    times = torch.as_tensor(ts).detach().to(torch.float64)
-    if times.ndim < 1 or times.shape[-1] < 1:
-        raise ValueError(f"ts: got shape {tuple(times.shape)}, want (T,) or (..., T) with T >= 1")
-    if not 0 < dt < float("inf"):
-        raise ValueError(f"dt: got {dt}, want a positive step")
-    if not bool(torch.isfinite(times).all()):
-        raise ValueError("ts: got NaN or infinite times, want finite ones")
+    times = _checked(ts, dt)
     gaps = times.diff(dim=-1)
-    if times.ndim == 1 and bool((gaps <= 0).any()):
-        raise ValueError("ts: got shared times that are not strictly increasing, want them sorted without repeats")
-    if bool((gaps < 0).any()):
-        raise ValueError("ts: got a row whose times decrease, want every row sorted")
-
-    counts = torch.ceil(gaps / dt - _SLACK).clamp_min(1.0) * (gaps > 0)
+    counts = _own_counts(gaps, dt)
     shared_counts = counts.reshape(-1, gaps.shape[-1]).amax(0) if counts.numel() else counts.new_zeros(gaps.shape[-1])
     most = [int(count) for count in shared_counts.tolist()]
     where = [(i, j) for i, count in enumerate(most) for j in range(count)]
@@ -116,3 +106,67 @@ def step_grid(ts: Tensor | Sequence[float], dt: float) -> Grid:
     for taken in most:
         index.append(index[-1] + taken)
     return Grid(torch.cat((start, times[..., -1:]), -1), steps, tuple(index), not bool(moving.all()))
+
+
+class Packed(NamedTuple):
+    """A grid on which every row takes its own steps without waiting for the others."""
+
+    grid: Grid
+    """Rows stand still after their last visit only. Its visits are the start and the end: the others lie elsewhere in
+    every row."""
+    place: Tensor
+    """(B, T), place of each visit: ``grid.times[b, place[b, i]]`` equals ``ts[b, i]``."""
+    gaps: Tensor
+    """(B, N), which gap between visits each step lies in."""
+
+
+def packed_grid(ts: Tensor, dt: float) -> Packed:
+    """The steps of `step_grid`, row by row one after the other: N is the most steps that a row takes in all.
+
+    On `step_grid` the rows meet at every visit, and N is the sum of what the slowest row needs in each gap: with
+    irregular times most rows stand still most of the time.
+
+    Args:
+        ts: visit times (B, T), not decreasing (padding repeats a row's last time).
+        dt: longest step, in units of time.
+
+    Raises:
+        ValueError: as in `step_grid`, and times that are not (B, T).
+    """
+    times = _checked(ts, dt)
+    if times.ndim != 2:
+        raise ValueError(f"ts: got shape {tuple(times.shape)}, want (B, T)")
+    gaps = times.diff(dim=-1)
+    counts = _own_counts(gaps, dt).long()
+    place = torch.nn.functional.pad(counts.cumsum(-1), (1, 0))
+    total = int(place[:, -1].max()) if place.numel() else 0
+    number = torch.arange(total, device=times.device).expand(len(times), total)
+    where = torch.searchsorted(place[:, 1:].contiguous(), number.contiguous(), right=True)
+    where = where.clamp_max(max(gaps.shape[1] - 1, 0))
+    moving = number < place[:, -1:]
+    steps = torch.where(moving, gaps.gather(1, where) / counts.gather(1, where).clamp_min(1), 0.0)
+    part = number - place.gather(1, where)
+    start = torch.where(moving, times.gather(1, where) + part * steps, times[:, -1:])
+    whole = torch.cat((start, times[:, -1:]), -1)
+    return Packed(Grid(whole, steps, (0, total), not bool(moving.all())), place, where)
+
+
+def _checked(ts: Tensor | Sequence[float], dt: float) -> Tensor:
+    times = torch.as_tensor(ts).detach().to(torch.float64)
+    if times.ndim < 1 or times.shape[-1] < 1:
+        raise ValueError(f"ts: got shape {tuple(times.shape)}, want (T,) or (..., T) with T >= 1")
+    if not 0 < dt < float("inf"):
+        raise ValueError(f"dt: got {dt}, want a positive step")
+    if not bool(torch.isfinite(times).all()):
+        raise ValueError("ts: got NaN or infinite times, want finite ones")
+    gaps = times.diff(dim=-1)
+    if times.ndim == 1 and bool((gaps <= 0).any()):
+        raise ValueError("ts: got shared times that are not strictly increasing, want them sorted without repeats")
+    if bool((gaps < 0).any()):
+        raise ValueError("ts: got a row whose times decrease, want every row sorted")
+    return times
+
+
+def _own_counts(gaps: Tensor, dt: float) -> Tensor:
+    """How many equal steps of at most dt each gap takes; none where it has no length."""
+    return torch.ceil(gaps / dt - _SLACK).clamp_min(1.0) * (gaps > 0)

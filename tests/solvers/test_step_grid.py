@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurodyn.solvers.grid import step_grid
+from neurodyn.solvers.grid import packed_grid, step_grid
 
 gaps = st.lists(st.lists(st.floats(0.0, 3.0), min_size=3, max_size=3), min_size=1, max_size=4)
 
@@ -69,3 +69,27 @@ def test_one_time_has_no_steps():
 def test_bad_times_and_steps_are_named(ts, dt, message):
     with pytest.raises(ValueError, match=message):
         step_grid(torch.tensor(ts), dt)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), rows=st.integers(1, 5), visits=st.integers(1, 6))
+def test_a_packed_grid_takes_every_rows_own_steps_and_no_others(seed: int, rows: int, visits: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    gaps = torch.rand(rows, visits, generator=generator, dtype=torch.float64) ** 3
+    gaps = gaps * (torch.rand(rows, visits, generator=generator) < 0.8)  # repeated times, as padding has them
+    times = gaps.cumsum(1)
+    packed, together = packed_grid(times, 0.07), step_grid(times, 0.07)
+    assert packed.grid.num_steps == max(int((together.steps[row] > 0).sum()) for row in range(rows))
+    torch.testing.assert_close(packed.grid.times.gather(1, packed.place), times, atol=0, rtol=0)
+    torch.testing.assert_close(packed.grid.times.diff(dim=1), packed.grid.steps, atol=1e-12, rtol=0)
+    intervals = torch.tensor(together.intervals, dtype=torch.int64)
+    for row in range(rows):
+        moving, own = together.steps[row] > 0, packed.grid.steps[row] > 0
+        torch.testing.assert_close(packed.grid.steps[row][own], together.steps[row][moving], atol=0, rtol=0)
+        assert packed.gaps[row][own].tolist() == intervals[moving].tolist()
+        assert not own[int(own.sum()) :].any()
+
+
+def test_a_packed_grid_wants_times_per_row() -> None:
+    with pytest.raises(ValueError, match=r"ts: got shape \(3,\), want \(B, T\)"):
+        packed_grid(torch.tensor([0.0, 1.0, 2.0]), 0.1)
