@@ -11,17 +11,17 @@ from toy_models import DOUBLE, context_for, drawn_from, free_core, ragged
 
 from neurodyn.nets.context import Context
 from neurodyn.noise import RowNoise
-from neurodyn.posteriors.simulated import SimulatedPosterior, _Control
+from neurodyn.posteriors.simulated import NARROWEST, SimulatedPosterior, _Control
 from neurodyn.sde.base import SDE
 from neurodyn.sde.initial import GaussianInitial
 from neurodyn.sde.kalman import Information, Observation, kalman_information, kalman_smoother, smooth_at
-from neurodyn.sde.linear_gaussian import LinearGaussian
+from neurodyn.sde.linear_gaussian import FreeLinearGaussian, LinearGaussian
 from neurodyn.sde.neural import MLPSDE
 from neurodyn.sde.prior import CoreInitial, Prior
 from neurodyn.sde.residual import ResidualLaw
 from neurodyn.series import SeriesBatch
 from neurodyn.solvers.brownian import Brownian
-from neurodyn.solvers.grid import step_grid
+from neurodyn.solvers.grid import packed_grid, step_grid
 from neurodyn.solvers.native import integrate
 
 FEATURES = 4
@@ -107,22 +107,96 @@ def test_with_doobs_control_the_elbo_comes_to_the_exact_evidence_from_below(meth
     assert gaps[1].sum() < 0.5 * gaps[0].sum()
 
 
+class ExactStepsPosterior(SimulatedPosterior):
+    """The exact posterior of a scalar linear model in Euler steps, one row, by its messages from the future."""
+
+    def give(self, core: LinearGaussian, batch: SeriesBatch) -> None:
+        """`evidence` becomes log p(y) of the model in these steps, and `mean`, `root` the law of the start."""
+        a, b, noise = (float(x.detach()) for x in (core.law.matrix(), core.law.offset(), core.law.noise()))
+        loading, bias, variance = (float(x.detach()) for x in core.observation())
+        grid, place, _ = packed_grid(batch.times, self.longest_step)
+        seen = {int(k): (float(y), bool(m)) for k, y, m in zip(place[0], batch.values[0], batch.mask[0], strict=True)}
+        # the message at z is scale + vector z - matrix z^2 / 2
+        matrix, vector, scale, offsets, gains, pulls = 0.0, 0.0, 0.0, [], [], []
+        for k in reversed(range(grid.num_steps + 1)):
+            if k < grid.num_steps:
+                dt = float(grid.steps[0, k])
+                slope, shift, q = 1 + a * dt, b * dt, noise**2 * dt
+                shrink = 1 / (1 + matrix * q)
+                offsets.append(noise * shrink * (vector - matrix * shift))
+                gains.append(-noise * shrink * matrix * slope)
+                pulls.append(NARROWEST * math.atanh(-math.log(shrink) / NARROWEST) / dt)
+                scale += 0.5 * math.log(shrink) + shrink * (
+                    0.5 * q * vector**2 + vector * shift - matrix * shift**2 / 2
+                )
+                matrix, vector = shrink * matrix * slope**2, shrink * slope * (vector - matrix * shift)
+            if seen.get(k, (0.0, False))[1]:
+                gap = seen[k][0] - bias
+                matrix, vector = matrix + loading**2 / variance, vector + loading * gap / variance
+                scale -= 0.5 * (math.log(2 * math.pi * variance) + gap**2 / variance)
+        mean, cov = (float(x.detach()) for x in core.initial())
+        shrink = 1 / (1 + matrix * cov)
+        self.evidence = scale + 0.5 * math.log(shrink) + shrink * (0.5 * cov * vector**2 + vector * mean)
+        self.evidence -= shrink * matrix * mean**2 / 2
+        self.first = torch.tensor([[shrink * (mean + cov * vector)]], dtype=DOUBLE), math.sqrt(shrink * cov)
+        self.steps = [torch.tensor(x[::-1], dtype=DOUBLE)[None, :, None] for x in (offsets, gains, pulls)]
+
+    def start(self, context: Context, prior: Prior) -> tuple[Tensor, Tensor]:
+        mean, root = self.first
+        return mean, torch.full((1, 1, 1), root, dtype=DOUBLE)
+
+    def control_at(self, context: Context, t: Tensor, gaps: Tensor) -> _Control:
+        offset, gain, pull = self.steps
+        return _Control(self, offset, gain[..., None], None, pull)
+
+
+def test_the_family_has_the_exact_posterior_of_a_linear_model_in_euler_steps() -> None:
+    """However coarse the steps, the ELBO then is the evidence of the model in these steps."""
+    one = torch.ones(1, 1, dtype=DOUBLE)
+    core = FreeLinearGaussian(-0.8 * one, 1.2 * one, 0.3 * one[0], 0.6 * one, 1.3 * one, 0.05 * one[0], 0.4 * one[0])
+    batch, samples = drawn_from(core, ragged(1, rows=1, visits=6), seed=1), 20_000
+    found = []
+    for step in (0.5, 0.1, 0.01):
+        posterior = ExactStepsPosterior(1, 1, FEATURES, longest_step=step, network=False).double()
+        posterior.give(core, batch)
+        prior = Prior(core.law, CoreInitial(core))
+        with torch.no_grad():
+            paths = posterior(context_for(batch, FEATURES), prior, RowNoise(0, batch.ids or ()), samples)
+            log_prob = gaussian_log_prob(batch, core.observation(), paths.z)
+        elbo = log_prob.mean() - paths.path_kl - paths.initial_kl
+        # prices and densities vary together from path to path; the error of each is an upper bound
+        assert abs(float(elbo) - posterior.evidence) < 4.5 * float(log_prob.std()) * 2 / samples**0.5
+        found.append(posterior.evidence)
+    evidence = float(core.evidence(batch).detach().sum())
+    errors = [abs(value - evidence) for value in found]
+    assert errors[2] < 0.02 and errors[2] < 0.3 * errors[1] < 0.3 * errors[0]  # of first order in the step
+
+
 def log_weights(
     posterior: SimulatedPosterior, prior: Prior, batch: SeriesBatch, noise: RowNoise, samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Along simulated paths: log dP/dQ given the start, (S, B), and half the integral of |u|^2."""
-    detail = posterior.detail(context_for(batch, FEATURES), prior, noise, num_samples=samples)
-    grid = step_grid(batch.times, posterior.longest_step)
+    """Along simulated paths, step by step from the two Gaussians: log dP/dQ given the start, and its price, (S, B).
+
+    With eps the step's standard normal, P sees u sqrt(dt) + s eps where Q drew eps and made it s eps.
+    """
+    context = context_for(batch, FEATURES)
+    detail = posterior.detail(context, prior, noise, num_samples=samples)
+    grid, control = posterior._control(context)
     dw = Brownian(grid, (samples, batch.num_rows), posterior.noise_size, seeds=noise, dtype=DOUBLE).increments()
-    work = (detail.control * dw.movedim(0, -2)).sum((-2, -1))
-    cost = (0.5 * detail.control.square().sum(-1) * grid.steps).sum(-1)
-    return -work - cost, cost
+    root = grid.steps.sqrt()[..., None]
+    eps = torch.where(root > 0, dw.movedim(0, -2) / root, 0.0)
+    spread = torch.stack(control.spread, 1) if control.spread else torch.ones_like(root)
+    seen = detail.control * root + spread * eps
+    log_ratio = (0.5 * (eps.square() - seen.square()) + spread.log()).sum((-2, -1))
+    price = 0.5 * detail.control.square() * root**2 + 0.5 * (spread.square() - 1) - spread.log()
+    return log_ratio, price.sum((-2, -1))
 
 
 @pytest.mark.parametrize("kind", ["constant", "network", "core"])
-def test_girsanovs_weights_average_to_one_and_their_log_is_the_kl(kind: str) -> None:
+@pytest.mark.parametrize("method", ["euler", "milstein"])
+def test_girsanovs_weights_average_to_one_and_their_log_is_the_kl(kind: str, method: str) -> None:
     prior = linear_prior(free_core()) if kind == "core" else neural_prior(kind)
-    posterior, samples = posterior_for(prior, lively=0.12), 10_000
+    posterior, samples = posterior_for(prior, lively=0.12, method=method), 10_000
     batch, noise = ragged(2, rows=2, visits=3), RowNoise(1, ["a", "b"])
     with torch.no_grad():
         log_weight, cost = log_weights(posterior, prior, batch, noise, samples)
@@ -216,7 +290,7 @@ class Quiet(SDE):
         return torch.full_like(z, 1e-4)
 
 
-@pytest.mark.parametrize("method", ["euler", "reversible_heun"])
+@pytest.mark.parametrize("method", ["euler", "heun", "reversible_heun"])
 def test_the_adjoint_has_the_gradient_of_backprop_where_noise_is_small(method: str) -> None:
     torch.manual_seed(0)
     prior = Prior(Quiet(), GaussianInitial(2)).double()
