@@ -22,6 +22,8 @@ from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
 from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.prior import Prior
 from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.fused import FusedLaw, Net, Steering, integrate_fused
+from neurodyn.solvers.fused_laws import plain_drift, plain_diffusion
 from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.native import integrate, integrate_visits
 from neurodyn.solvers.schemes import Left
@@ -44,6 +46,8 @@ class SimulatedPosterior(Posterior):
         network: whether u has a network of z on top of its affine part.
         coupling: B full (m, d), or diagonal for large latents (then m = d).
         hidden_size: of the networks.
+        engine: "native", or "fused" on CUDA: all steps in one kernel (Euler, backprop, with the network), for a prior
+            that is an `MLPSDE` with one hidden layer and diagonal noise. Its noise is another stream of the same law.
     """
 
     def __init__(
@@ -58,7 +62,12 @@ class SimulatedPosterior(Posterior):
         network: bool = True,
         coupling: Literal["full", "diagonal"] = "full",
         hidden_size: int = 64,
+        engine: Literal["native", "fused"] = "native",
     ) -> None:
+        if engine not in ("native", "fused"):
+            raise ValueError(f"engine: {engine!r} given, 'native' or 'fused' wanted")
+        if engine == "fused" and (method, gradient, network) != ("euler", "backprop", True):
+            raise ValueError("engine: 'fused' given with another method or gradient; euler, backprop, network=True wanted")
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient: {gradient!r} given, one of {', '.join(GRADIENTS)} wanted")
         if (gradient == "reversible") != (method == "reversible_heun") and gradient in ("reversible", "adjoint"):
@@ -75,6 +84,7 @@ class SimulatedPosterior(Posterior):
         super().__init__()
         self.latent_size, self.noise_size = latent_size, noise_size
         self.longest_step, self.method, self.gradient, self.coupling = longest_step, method, gradient, coupling
+        self.engine = engine
         self.start_net = mlp([context_size, hidden_size, latent_size + latent_size * (latent_size + 1)], zero_last=True)
         gains = latent_size if coupling == "diagonal" else noise_size * latent_size
         self.affine_net = mlp([context_size + 4, hidden_size, hidden_size, noise_size + gains], zero_last=True)
@@ -97,6 +107,10 @@ class SimulatedPosterior(Posterior):
         if self.gradient == "adjoint":
             return self._by_adjoint(context, prior, noise, z0, initial_kl)
         grid, control = self._control(context)
+        if self.engine == "fused":
+            states, cost = integrate_fused(self._fused(prior.sde, context, control), z0, grid, noise.keys)
+            assert cost is not None
+            return PosteriorPaths(states, cost.sum(-1).mean(0), initial_kl)
         driven = _Driven(self, prior, control)
         brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
         visits = integrate_visits(
@@ -134,6 +148,15 @@ class SimulatedPosterior(Posterior):
             engine="torchsde",
         )
         return PosteriorPaths(states, paid.sum(-1).mean(0), initial_kl)
+
+    def _fused(self, law: SDE, context: Context, control: _Control) -> FusedLaw:
+        """The steered prior as the fused engine asks for it."""
+        assert self.context_layer is not None and self.state_layer is not None and self.network is not None
+        shift = self.context_layer(context.features[:, 1:]).transpose(0, 1)
+        last = self.network[0]
+        assert isinstance(last, nn.Linear)
+        net = Net(self.state_layer.weight, shift, last.weight, last.bias)
+        return FusedLaw(net, plain_diffusion(law), plain_drift(law), control.steering, activation="silu")
 
     def _begin(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int) -> tuple[Tensor, Tensor]:
         mean, root = self.start(context, prior)
@@ -182,7 +205,7 @@ class _Control:
     """u(k, z) = a_k + B_k z + network(z, context_k), with everything that does not depend on z unbound over steps."""
 
     def __init__(self, posterior: SimulatedPosterior, offset: Tensor, gain: Tensor, shift: Tensor | None) -> None:
-        self.posterior = posterior
+        self.posterior, self.steering = posterior, Steering(offset, gain)
         self.offset, self.gain = offset.unbind(1), gain.unbind(1)
         self.shift = None if shift is None else shift.unbind(1)
         # step by step: the reversible backward then adds up one step's gradient at a time, not the whole stack's

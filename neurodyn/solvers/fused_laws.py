@@ -41,24 +41,23 @@ def fused_law(law: SDE) -> FusedLaw:
     Raises:
         ValueError: another law, or one with parts that the kernels do not have.
     """
-    if isinstance(law, MLPSDE):
-        return FusedLaw(own_drift(law), own_diffusion(law))
-    if isinstance(law, ContextSDE) and isinstance(law.prior, MLPSDE):
+    if isinstance(law, ContextSDE):
         network = law.network
         if not isinstance(network.activation, nn.Softplus | nn.SiLU):
             raise ValueError("engine: got 'fused' for a drift with tanh, want softplus or silu")
         shift = law.shift.movedim(-2, 0)
         net = Net(network.state_layer.weight, shift, network.output_layer.weight, network.output_layer.bias)
         activation = "silu" if isinstance(network.activation, nn.SiLU) else "softplus"
-        return FusedLaw(net, own_diffusion(law.prior), own_drift(law.prior), activation=activation)
-    raise ValueError(f"engine: got 'fused' for a {type(law).__name__}, want an MLPSDE or a ContextSDE of one")
+        return FusedLaw(net, plain_diffusion(law.prior), plain_drift(law.prior), activation=activation)
+    return FusedLaw(plain_drift(law), plain_diffusion(law))
 
 
-def own_drift(law: MLPSDE) -> Net:
-    """The drift of a plain `MLPSDE`. Raises ValueError for one that has more than one hidden layer with softplus."""
-    layers = list(law.residual)
-    plain = len(layers) == 3 and isinstance(layers[1], nn.Softplus)
-    if not plain or law.linear is not None or law.bounded is not None or law.time_dependent:
+def plain_drift(law: SDE) -> Net:
+    """The drift of an `MLPSDE` that is a network with one hidden layer with softplus. Raises ValueError for others."""
+    plain = _mlp(law)
+    layers = list(plain.residual)
+    fits = len(layers) == 3 and isinstance(layers[1], nn.Softplus)
+    if not fits or plain.linear is not None or plain.bounded is not None or plain.time_dependent:
         raise ValueError(
             "engine: got 'fused' for an MLPSDE with another drift, want one hidden layer with softplus alone: "
             "no linear part, no bound, no time"
@@ -66,14 +65,25 @@ def own_drift(law: MLPSDE) -> Net:
     return Net(layers[0].weight, layers[0].bias, layers[2].weight, layers[2].bias)
 
 
-def own_diffusion(law: MLPSDE) -> CoordinateNets:
-    """The diffusion of an `MLPSDE` with one network per coordinate. Raises ValueError for every other."""
-    if not isinstance(law.net, CoordinatewiseNet) or law.sde_type != "ito":
+def plain_diffusion(law: SDE) -> CoordinateNets:
+    """The diffusion of an Ito `MLPSDE` with one network 1-J-1 per coordinate. Raises ValueError for others."""
+    plain = _mlp(law)
+    net = plain.net
+    if not isinstance(net, CoordinatewiseNet) or plain.sde_type != "ito":
         raise ValueError(
             "engine: got 'fused' for an MLPSDE with another diffusion, want an Ito law with diagonal network noise"
         )
-    net = law.net
+    if len(net.weights) or net.time_dependent or not isinstance(net.activation, nn.Softplus):
+        raise ValueError(
+            "engine: got 'fused' for a diffusion with other networks, want one hidden layer with softplus and no time"
+        )
     return CoordinateNets(net.weight_in, net.bias_in, net.weight_out, net.bias_out, net.low, net.high)
+
+
+def _mlp(law: SDE) -> MLPSDE:
+    if not isinstance(law, MLPSDE):
+        raise ValueError(f"engine: got 'fused' for a {type(law).__name__}, want an MLPSDE or a ContextSDE of one")
+    return law
 
 
 def draw_keys(
