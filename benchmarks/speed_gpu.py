@@ -30,7 +30,7 @@ from benchmarks.timing import Spread, interleave, ratio, say, spread, timing_rec
 
 COMMAND = "python -m benchmarks.speed_gpu"
 AXES = {"steps": (25, 100, 400, 1600, 3200), "batch": (64, 256, 1024, 4096), "latent": (4, 16, 64)}
-QUICK = {"steps": (25, 50), "batch": (64,), "latent": (4,)}
+QUICK = {"steps": (25, 50), "batch": (16,), "latent": (4,)}
 TABLES = ("exact", "step", "floor", *AXES)
 
 
@@ -72,9 +72,9 @@ def record(table: str, row: str, column: str, value: Spread | float, unit: str =
     return timing_record(table, row, column, value, command=COMMAND, unit=unit)
 
 
-def measure_exact(device: str) -> list[Record]:
+def measure_exact(options: argparse.Namespace) -> list[Record]:
     """Table speed_gpu/exact: loss and gradients on given increments against the eager float64 ones of the CPU."""
-    sizes = Sizes()
+    sizes, device = options.base, options.device
     wanted = EagerStep(make_problem(sizes, np.float64), "cpu").answer(make_problem(sizes, np.float64).increments(1))
     made = []
     for way in WAYS:
@@ -94,7 +94,7 @@ def measure_exact(device: str) -> list[Record]:
 
 def measure_step(options: argparse.Namespace) -> list[Record]:
     """Table speed_gpu/step: every way at the base point."""
-    calls = steps_of(WAYS, Sizes(), options.device)
+    calls = steps_of(WAYS, options.base, options.device)
     timed = interleave(calls, rounds=options.rounds, seconds=2.5 * options.seconds)
     made = []
     for name, times in timed.items():
@@ -115,7 +115,7 @@ def measure_axis(axis: str, options: argparse.Namespace, until: float) -> list[R
         if time.perf_counter() > until:
             say(f"speed_gpu/{axis}: {value} and later ones skipped, out of time")
             break
-        sizes = replace(Sizes(), **{axis: value})
+        sizes = replace(options.base, **{axis: value})
         say(f"speed_gpu/{axis}: {sizes}")
         # what would be too slow here, if its time grew with the size, is not tried
         grown = {name: seconds * (value / before if axis == "steps" else 1) for name, (before, seconds) in last.items()}
@@ -215,9 +215,9 @@ def measure_floor(options: argparse.Namespace) -> list[Record]:
         record(table, "this GPU", "bandwidth", rates.bandwidth / 1e9, "GB/s"),
         record(table, "this GPU", "float32", rates.arithmetic / 1e12, "TFLOP/s"),
     ]
-    operations, moved = needed(Sizes())
+    operations, moved = needed(options.base)
     ways = [way for way in WAYS if way.swept and "adjoint" not in way.name]
-    calls = steps_of(ways, Sizes(), options.device)
+    calls = steps_of(ways, options.base, options.device)
     for name, call in calls.items():
         kernels = count_kernels(call)
         step = spread([timed_call(call) for _ in range(9)]).median
@@ -274,13 +274,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("there is no GPU here; --device cpu --quick tries the command")
     if options.quick:
         options.rounds, options.seconds, options.slowest = 3, 1.0, 3.0
+    options.base = Sizes(batch=8, steps=25) if options.quick else Sizes()
     until = time.perf_counter() + options.budget
     for table in TABLES:
         if table not in options.tables or (table == "floor" and options.device == "cpu"):
             continue
         say(f"speed_gpu/{table}")
         if table == "exact":
-            made = measure_exact(options.device)
+            made = measure_exact(options)
         elif table == "step":
             made = measure_step(options)
         elif table == "floor":

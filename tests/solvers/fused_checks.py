@@ -4,9 +4,12 @@ Triton interprets its kernels on the CPU, and where there is a GPU they run on i
 
 import os
 
+import numpy as np
 import pytest
 import torch
 
+from benchmarks.rivals.gpu_steps import EagerStep, FusedStep
+from benchmarks.rivals.problem import GAPS, Sizes, make_problem
 from neurodyn.nets.context import Context
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors import simulated
@@ -187,3 +190,13 @@ def test_the_simulated_posterior_by_the_fused_engine(coupling, monkeypatch):
             assert fused is None
         else:
             close(fused, eager, dtype)
+
+
+def test_the_benchmarks_step_has_the_loss_and_gradients_of_the_eager_one():
+    problem = make_problem(Sizes(batch=2, steps=GAPS, latent=3), np.float64)
+    increments = problem.increments(1)
+    wanted = EagerStep(problem, "cpu").answer(increments)
+    found = FusedStep(problem, DEVICE).answer(increments)
+    assert found.loss == pytest.approx(wanted.loss, rel=1e-10)
+    for name, value in wanted.gradients.items():
+        assert np.abs(found.gradients[name] - value).max() < 1e-9 * max(1.0, np.abs(value).max()), name
