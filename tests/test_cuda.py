@@ -147,7 +147,10 @@ def test_no_step_waits_for_the_host(unwaiting):
     noise = brownian_increments(grid, (4,), 3, device=DEVICE)
     unwaiting("error")
     native_loss(law, prior, z0, grid, noise).backward()
+    with pytest.raises(RuntimeError, match="synchronizing"):  # the switch is on
+        z0.sum().item()
     unwaiting("default")
+    assert all(p.grad is not None for p in law.parameters())
 
 
 def test_no_fused_solve_waits_for_the_host(unwaiting):
@@ -181,10 +184,11 @@ def matching(batch):
 
 
 def test_no_step_of_matching_waits_for_the_host(batch, unwaiting):
-    loss, _, keys = matching(batch)
+    loss, parameters, keys = matching(batch)
     unwaiting("error")
     loss(keys).backward()
     unwaiting("default")
+    assert all(p.grad is not None for p in parameters)
 
 
 def gradients(parameters):

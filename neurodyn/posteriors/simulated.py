@@ -23,7 +23,7 @@ from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.prior import Prior
 from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.fused import FusedLaw, Net, Steering, integrate_fused
-from neurodyn.solvers.fused_laws import plain_drift, plain_diffusion
+from neurodyn.solvers.fused_laws import plain_diffusion, plain_drift
 from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.native import integrate, integrate_visits
 from neurodyn.solvers.schemes import Left
@@ -67,7 +67,9 @@ class SimulatedPosterior(Posterior):
         if engine not in ("native", "fused"):
             raise ValueError(f"engine: {engine!r} given, 'native' or 'fused' wanted")
         if engine == "fused" and (method, gradient, network) != ("euler", "backprop", True):
-            raise ValueError("engine: 'fused' given with another method or gradient; euler, backprop, network=True wanted")
+            raise ValueError(
+                "engine: 'fused' given with another method or gradient; euler, backprop, network=True wanted"
+            )
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient: {gradient!r} given, one of {', '.join(GRADIENTS)} wanted")
         if (gradient == "reversible") != (method == "reversible_heun") and gradient in ("reversible", "adjoint"):

@@ -111,7 +111,11 @@ class _Recording:
     """A graph, and the tensors that it reads and writes."""
 
     def __init__(
-        self, graph: torch.cuda.CUDAGraph, inputs: list[Tensor], out: Tensor | Sequence[Tensor], grads: list[Tensor | None]
+        self,
+        graph: torch.cuda.CUDAGraph,
+        inputs: list[Tensor],
+        out: Tensor | Sequence[Tensor],
+        grads: list[Tensor | None],
     ) -> None:
         self.graph, self.inputs, self.out, self.grads = graph, inputs, out, grads
 

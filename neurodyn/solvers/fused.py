@@ -52,7 +52,7 @@ class CoordinateNets(NamedTuple):
 
 
 class Steering(NamedTuple):
-    """What a control adds to its network: offset (*rows, N, d) and gain (*rows, N, d), a diagonal, or (*rows, N, d, d)."""
+    """What a control adds to its net: offset (*rows, N, d), gain (*rows, N, d), a diagonal, or (*rows, N, d, d)."""
 
     offset: Tensor
     gain: Tensor

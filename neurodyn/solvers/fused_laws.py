@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def fused_law(law: SDE) -> FusedLaw:
 def plain_drift(law: SDE) -> Net:
     """The drift of an `MLPSDE` that is a network with one hidden layer with softplus. Raises ValueError for others."""
     plain = _mlp(law)
-    layers = list(plain.residual)
+    layers: list[Any] = list(plain.residual)
     fits = len(layers) == 3 and isinstance(layers[1], nn.Softplus)
     if not fits or plain.linear is not None or plain.bounded is not None or plain.time_dependent:
         raise ValueError(
@@ -86,9 +87,7 @@ def _mlp(law: SDE) -> MLPSDE:
     return law
 
 
-def draw_keys(
-    z0: Tensor, generator: torch.Generator | None, seeds: Sequence[int] | Tensor | RowNoise | None
-) -> Tensor:
+def draw_keys(z0: Tensor, generator: torch.Generator | None, seeds: Sequence[int] | Tensor | RowNoise | None) -> Tensor:
     """Keys of the noise, int64, one for each row of the last leading axis.
 
     Args:

@@ -84,7 +84,9 @@ def sdeint(
         raise ValueError(f"engine: got {engine!r}, want 'native', 'torchsde' or 'fused'")
     if engine == "fused":
         if method not in (None, "euler") or gradient != "backprop" or adaptive is not None:
-            raise ValueError("engine: got 'fused' with another method, gradient or adaptive steps, want euler, backprop")
+            raise ValueError(
+                "engine: got 'fused' with another method, gradient or adaptive steps, want euler, backprop"
+            )
         return solve_fused(law, z0, grid, noise, generator, seeds, logqp)
     if adaptive is not None or gradient == "adjoint":
         raise ValueError("engine: got 'native' with adaptive steps or the adjoint, want engine='torchsde' for them")

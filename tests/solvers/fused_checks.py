@@ -179,7 +179,9 @@ def test_the_simulated_posterior_by_the_fused_engine(coupling, monkeypatch):
     # the same increments for both: what the kernel draws is another stream than the eager engine's
     grid, _ = posterior._control(context)
     increments = brownian_increments(grid, (2, rows), size, seeds=noise, dtype=dtype, device=DEVICE)
-    monkeypatch.setattr(simulated, "integrate_fused", lambda law, z0, grid, _: integrate_fused(law, z0, grid, increments))
+    monkeypatch.setattr(
+        simulated, "integrate_fused", lambda law, z0, grid, _: integrate_fused(law, z0, grid, increments)
+    )
     for engine in ("native", "fused"):
         posterior.engine = engine
         paths = posterior(context, prior, noise, num_samples=2)
