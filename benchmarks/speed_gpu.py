@@ -271,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds and sizes, nothing is written")
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no GPU here; --device cpu --quick tries the command")
+        say("there is no GPU here, nothing is measured; --device cpu --quick tries the command")
+        return
     if options.quick:
         options.rounds, options.seconds, options.slowest = 3, 1.0, 3.0
     options.base = Sizes(batch=8, steps=25) if options.quick else Sizes()

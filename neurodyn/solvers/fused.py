@@ -186,10 +186,12 @@ class _Problem(NamedTuple):
         return len(self.plan.gap_of), rows, self.series, d, width, prior, noise, held
 
     def strides(self, shift: Tensor) -> tuple[int, ...]:
+        """Of the shift, by gap and by row, and of the steps by row."""
         steps = self.plan.steps
-        return (*shift.stride()[:2], steps.stride(0) if steps.ndim == 2 else 0, 1)
+        return (*shift.stride()[:2], steps.stride(0) if steps.ndim == 2 else 0)
 
     def constants(self) -> dict[str, Any]:
+        """What a kernel is compiled for."""
         law = self.law
         d, width = law.net.weight_out.shape
         form = _STEERED if law.steering is not None else _ALONE if law.prior is None else _PRICED

@@ -15,6 +15,9 @@ import triton.language as tl
 # What the drift is made of, see `neurodyn.solvers.fused`: the network alone, priced against a prior, or a control.
 ALONE, PRICED, STEERED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
+# Numbers that change from batch to batch: kernels are not compiled anew where one of them is 1 or a multiple of 16.
+VARYING = ["num_steps", "rows", "series", "shift_gap", "shift_row", "steps_row"]
+
 
 @triton.jit
 def _softplus(x):
@@ -74,7 +77,7 @@ def _increment(noise, key, sample, own, k, wide, row, i, d, root, GIVEN: tl.cons
     return dw
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def fused_forward(
     z0,
     weights,
@@ -99,7 +102,6 @@ def fused_forward(
     shift_gap,
     shift_row,
     steps_row,
-    steps_step,
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
     D: tl.constexpr,
@@ -143,7 +145,7 @@ def fused_forward(
     last = -1
     own = 0
     for k in range(num_steps):
-        dt = tl.load(steps + one * steps_row + k * steps_step)
+        dt = tl.load(steps + one * steps_row + k)
         gap = tl.load(gap_of + k)
         moved = _row(shift + gap * shift_gap + one * shift_row, h, size)
         dw = _increment(noise, key, sample, own, k, wide, row, i, d, tl.sqrt(dt), GIVEN)
@@ -175,7 +177,7 @@ def fused_forward(
     tl.store(moves + row, own)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def fused_backward(
     path,
     weights,
@@ -207,7 +209,6 @@ def fused_backward(
     shift_gap,
     shift_row,
     steps_row,
-    steps_step,
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
     D: tl.constexpr,
@@ -258,7 +259,7 @@ def fused_backward(
     last = -1
     for back in range(num_steps):
         k = num_steps - 1 - back
-        dt = tl.load(steps + one * steps_row + k * steps_step)
+        dt = tl.load(steps + one * steps_row + k)
         gap = tl.load(gap_of + k)
         own -= (dt > 0).to(tl.int32)
         z = _row(path + (k * wide + row) * d, i, d)
