@@ -29,6 +29,8 @@ from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
 from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.prior import Prior
 from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.fused import FusedLaw, Net, Steering, integrate_fused
+from neurodyn.solvers.fused_laws import plain_diffusion, plain_drift
 from neurodyn.solvers.grid import Grid, packed_grid, step_grid
 from neurodyn.solvers.native import integrate, integrate_visits
 from neurodyn.solvers.schemes import Left
@@ -53,6 +55,9 @@ class SimulatedPosterior(Posterior):
         network: whether u has a network of z on top of its affine part.
         coupling: B full (m, d), or diagonal for large latents (then m = d).
         hidden_size: of the networks.
+        engine: "native", or "fused" on CUDA: all steps in one kernel (Euler, backprop, with the network), for a prior
+            that is an `MLPSDE` with one hidden layer and diagonal noise. Its noise is another stream of the same law,
+            and its steps have the prior's width.
     """
 
     def __init__(
@@ -67,7 +72,14 @@ class SimulatedPosterior(Posterior):
         network: bool = True,
         coupling: Literal["full", "diagonal"] = "full",
         hidden_size: int = 64,
+        engine: Literal["native", "fused"] = "native",
     ) -> None:
+        if engine not in ("native", "fused"):
+            raise ValueError(f"engine: {engine!r} given, 'native' or 'fused' wanted")
+        if engine == "fused" and (method, gradient, network) != ("euler", "backprop", True):
+            raise ValueError(
+                "engine: 'fused' given with another method or gradient; euler, backprop, network=True wanted"
+            )
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient: {gradient!r} given, one of {', '.join(GRADIENTS)} wanted")
         if (gradient == "reversible") != (method == "reversible_heun") and gradient in ("reversible", "adjoint"):
@@ -84,10 +96,11 @@ class SimulatedPosterior(Posterior):
         super().__init__()
         self.latent_size, self.noise_size = latent_size, noise_size
         self.longest_step, self.method, self.gradient, self.coupling = longest_step, method, gradient, coupling
+        self.engine = engine
         self.log_scale = nn.Parameter(math.log(longest_step / 2) + math.log(4) * torch.arange(SCALES))
         self.start_net = mlp([context_size, hidden_size, latent_size + latent_size * (latent_size + 1)], zero_last=True)
         gains = latent_size if coupling == "diagonal" else noise_size * latent_size
-        curves = (1 + SCALES) * (noise_size + gains + (noise_size if method == "euler" else 0))
+        curves = (1 + SCALES) * (noise_size + gains + (noise_size if method == "euler" and engine == "native" else 0))
         self.affine_net = mlp([context_size, hidden_size, hidden_size, curves], zero_last=True)
         self.context_layer = nn.Linear(context_size, hidden_size) if network else None
         self.state_layer = nn.Linear(latent_size, hidden_size, bias=False) if network else None
@@ -107,9 +120,13 @@ class SimulatedPosterior(Posterior):
             return PosteriorPaths(z0[:, :, None], torch.zeros_like(initial_kl), initial_kl)
         if self.gradient == "adjoint":
             return self._by_adjoint(context, prior, noise, z0, initial_kl)
-        if self.gradient == "backprop" and self.method != "reversible_heun":
+        if self.gradient == "backprop" and self.method != "reversible_heun" and self.engine == "native":
             return self._by_backprop(context, prior, noise, z0, initial_kl)
         grid, control = self._control(context)
+        if self.engine == "fused":
+            states, cost = integrate_fused(self._fused(prior.sde, context, control), z0, grid, noise.keys)
+            assert cost is not None
+            return PosteriorPaths(states, cost.sum(-1).mean(0), initial_kl)
         driven = _Driven(self, prior, control)
         brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
         visits = integrate_visits(
@@ -161,6 +178,15 @@ class SimulatedPosterior(Posterior):
             engine="torchsde",
         )
         return PosteriorPaths(states, paid.sum(-1).mean(0), initial_kl)
+
+    def _fused(self, law: SDE, context: Context, control: _Control) -> FusedLaw:
+        """The steered prior as the fused engine asks for it."""
+        assert self.context_layer is not None and self.state_layer is not None and self.network is not None
+        shift = self.context_layer(context.features[:, 1:]).transpose(0, 1)
+        last = self.network[0]
+        assert isinstance(last, nn.Linear)
+        net = Net(self.state_layer.weight, shift, last.weight, last.bias)
+        return FusedLaw(net, plain_diffusion(law), plain_drift(law), Steering(*control.whole[:2]), activation="silu")
 
     def _begin(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int) -> tuple[Tensor, Tensor]:
         mean, root = self.start(context, prior)

@@ -2,6 +2,7 @@
 
 from neurodyn.solvers.adapt import as_law, convert
 from neurodyn.solvers.brownian import Brownian, brownian_increments, coarsen, refine
+from neurodyn.solvers.cuda_graphs import GraphedStep, length_bucket
 from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.native import Path, Visits, integrate, integrate_visits
 from neurodyn.solvers.ode import odeint
@@ -12,6 +13,7 @@ from neurodyn.solvers.torchsde_engine import Adaptive
 __all__ = [
     "Adaptive",
     "Brownian",
+    "GraphedStep",
     "Grid",
     "Path",
     "Visits",
@@ -21,6 +23,7 @@ __all__ = [
     "convert",
     "integrate",
     "integrate_visits",
+    "length_bucket",
     "odeint",
     "path_kl",
     "path_kl_rate",

@@ -12,6 +12,7 @@ from neurodyn.noise import RowNoise
 from neurodyn.sde.base import SDE
 from neurodyn.solvers.adapt import TorchSDELaw, as_law
 from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.fused_laws import solve_fused
 from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.loop import Cost
 from neurodyn.solvers.native import Visits, integrate, integrate_visits
@@ -33,7 +34,7 @@ def sdeint(
     gradient: Literal["backprop", "checkpoint", "reversible", "adjoint"] = "backprop",
     params: Sequence[Tensor] = (),
     logqp: bool = False,
-    engine: Literal["native", "torchsde"] = "native",
+    engine: Literal["native", "torchsde", "fused"] = "native",
     adaptive: Adaptive | None = None,
 ) -> Any:
     """Solve dz = f(t, z) dt + g(t, z) dW from z = y0 at the first time, and return z at all times.
@@ -56,7 +57,8 @@ def sdeint(
         params: for every gradient but "backprop": tensors besides the law's own parameters that it uses and that need
             gradients, a context for example.
         logqp: also return the path KL against the drift h, (..., T - 1) nats, one sample per path and gap.
-        engine: "native", or "torchsde" for adaptive steps, the adjoint, and its other methods.
+        engine: "native", or "torchsde" for adaptive steps, the adjoint, and its other methods; or "fused" on CUDA: all
+            steps in one kernel, for an `MLPSDE` with one hidden layer, or a `ContextSDE` of one, by Euler-Maruyama.
         adaptive: step-size control by these tolerances (torchsde); dt is then the first step.
 
     Returns:
@@ -78,8 +80,14 @@ def sdeint(
             raise ValueError("engine: got 'torchsde' with seeds, checkpoint or reversible; these are native")
         adjoint = trained if gradient == "adjoint" else None
         return solve_torchsde(law, z0, grid, method, noise, generator, logqp, adaptive, adjoint)
-    if engine != "native":
-        raise ValueError(f"engine: got {engine!r}, want 'native' or 'torchsde'")
+    if engine not in ("native", "fused"):
+        raise ValueError(f"engine: got {engine!r}, want 'native', 'torchsde' or 'fused'")
+    if engine == "fused":
+        if method not in (None, "euler") or gradient != "backprop" or adaptive is not None:
+            raise ValueError(
+                "engine: got 'fused' with another method, gradient or adaptive steps, want euler, backprop"
+            )
+        return solve_fused(law, z0, grid, noise, generator, seeds, logqp)
     if adaptive is not None or gradient == "adjoint":
         raise ValueError("engine: got 'native' with adaptive steps or the adjoint, want engine='torchsde' for them")
     if method is None:
