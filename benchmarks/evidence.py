@@ -50,7 +50,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "longest_step": 0.03,
         "method": "reversible_heun",
         "gradient": "reversible",
-        "steps": 1200,
+        "steps": 900,
         "rows": 32,
     },
     "simulated, adjoint": {
@@ -58,7 +58,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "longest_step": 0.04,
         "method": "heun",
         "gradient": "adjoint",
-        "steps": 600,
+        "steps": 450,
         "rows": 32,
     },
 }
