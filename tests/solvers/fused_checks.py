@@ -58,7 +58,8 @@ def weighted(states, paid):
     ).sum()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+# interpreted kernels compute float32 by the same numpy functions, and take seconds
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32] if DEVICE == "cuda" else [torch.float64])
 @pytest.mark.parametrize(
     ("size", "hidden", "times", "lead", "activation"),
     [
