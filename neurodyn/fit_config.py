@@ -42,7 +42,7 @@ class FitConfig:
     select_after: float = 0.0
     """Fraction of the steps before which no weights are selected and patience does not count."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """bfloat16 keeps the weights in float32 and computes the loss under autocast."""
+    """bfloat16 keeps the weights in float32 and computes the loss under autocast: of a `LatentSDE` the encoder."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes CUDA where there is one."""
     seed: int = 0

@@ -17,6 +17,7 @@ from neurodyn.loss import Loss
 from neurodyn.models.assembly import LatentSDEConfig, Parts, assemble
 from neurodyn.models.home import at_home
 from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.nets.context import Context
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, Posterior
 from neurodyn.posteriors.start import Start
@@ -115,9 +116,14 @@ class LatentSDE(nn.Module):
         """Parts of the negative ELBO, (B,) each, nats per series; the filter loss trains the start alone."""
         batch = at_home(batch, self.encoder).compact()
         noise = RowNoise.of(batch, generator)
-        paths = self.posterior(self.encoder(batch), self.prior, noise, self.num_samples)
-        log_prob = self.likelihood.log_prob(batch.values, paths.z, batch.mask).sum(-1).mean(0)
-        parts = (log_prob, paths.initial_kl, paths.path_kl, self.start.loss(batch, paths.z, noise))
+        context = self.encoder(batch)
+        # Mixed precision ends here: path KLs and covariances need the digits.
+        with torch.autocast(context.features.device.type, enabled=False):
+            context = Context(batch, context.features.to(batch.dtype), context.summary.to(batch.dtype))
+            paths = self.posterior(context, self.prior, noise, self.num_samples)
+            log_prob = self.likelihood.log_prob(batch.values, paths.z, batch.mask).sum(-1).mean(0)
+            start = self.start.loss(batch, paths.z, noise)
+        parts = (log_prob, paths.initial_kl, paths.path_kl, start)
         return Loss(*(part.to(batch.dtype) for part in parts))
 
     @torch.no_grad()

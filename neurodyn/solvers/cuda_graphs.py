@@ -25,8 +25,9 @@ class GraphedStep:
 
     What is recorded must not look at values from the host (no ``.item()``, no ``if`` on a tensor), must take everything
     that changes between calls as an input, and must draw from CUDA's default generator or one of `generators`: its
-    numbers are then new in every replay. Grids made from times on the CPU that all rows share fit; `fit`, whose batches
-    are checked and compacted on the host, does not use this.
+    numbers are then new in every replay. No other loss of the parameters may be alive while a shape is recorded:
+    autograd would tie the recording to its stream. Grids made from times on the CPU that all rows share fit; `fit`,
+    whose batches are checked and compacted on the host, does not use this.
 
     Args:
         function: of tensors, which returns the loss, a scalar, if there are parameters, else one or several tensors.

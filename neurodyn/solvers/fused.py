@@ -115,15 +115,17 @@ def integrate_fused(law: FusedLaw, z0: Tensor, grid: Grid, noise: Tensor) -> Vis
     gaps, rows = len(grid.index) - 1, series.numel()
     width = law.net.weight_out.shape[-1]
     shift = law.net.shift if law.net.shift.ndim > 1 else law.net.shift.reshape(1, *(1,) * len(series), width)
-    shift = shift.expand(gaps, *series, width)
+    shift = shift.to(z0.dtype).expand(gaps, *series, width)
     if len(series) != 1:
         shift = shift.reshape(gaps, rows, width)
     if shift.stride(-1) != 1:
         shift = shift.contiguous()
     steering = law.steering or (None, None)
-    offset, gain = (None if part is None else part.reshape(rows, *part.shape[len(series) :]) for part in steering)
+    offset, gain = (
+        None if part is None else part.to(z0.dtype).reshape(rows, *part.shape[len(series) :]) for part in steering
+    )
     problem = _Problem(kernels, plan, law, noise.contiguous().reshape(-1), given, tile, rows)
-    seen, cost = _FusedSolve.apply(problem, z0.reshape(-1, d), _packed(law), shift, offset, gain)
+    seen, cost = _FusedSolve.apply(problem, z0.reshape(-1, d), _packed(law).to(z0.dtype), shift, offset, gain)
     if plan.repeats is not None:
         seen = seen[plan.repeats]
     states = seen.movedim(0, 1).reshape(*lead, len(grid.index), d)
