@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.records import RESULTS, Record, merge_records
-from benchmarks.rivals.gpu_steps import BASELINE, WAYS, DeviceWay, EagerStep, MatchingStep, wait
+from benchmarks.rivals.gpu_steps import BASELINE, WAYS, DeviceWay, EagerStep, MatchingStep
 from benchmarks.rivals.problem import CONTEXT, GAPS, HIDDEN, Problem, Sizes, make_problem
 from benchmarks.rivals.step import Unavailable
 from benchmarks.timing import Spread, interleave, ratio, say, spread, timing_record
@@ -186,7 +187,7 @@ def count_kernels(call: Callable[[], object]) -> Kernels:
     with torch.profiler.profile(activities=activities) as profile:
         call()
         torch.cuda.synchronize()
-    on_gpu = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    on_gpu = [event for event in profile.events() if "CUDA" in str(event.device_type)]
     return Kernels(len(on_gpu), sum(event.device_time_total for event in on_gpu) / 1e6)
 
 
@@ -277,25 +278,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.rounds, options.seconds, options.slowest = 3, 1.0, 3.0
     options.base = Sizes(batch=8, steps=25) if options.quick else Sizes()
     until = time.perf_counter() + options.budget
+    failed: list[str] = []
     for table in TABLES:
         if table not in options.tables or (table == "floor" and options.device == "cpu"):
             continue
         say(f"speed_gpu/{table}")
-        if table == "exact":
-            made = measure_exact(options)
-        elif table == "step":
-            made = measure_step(options)
-        elif table == "floor":
-            made = measure_floor(options)
-        else:
-            made = measure_axis(table, options, until)
+        try:
+            made = measure(table, options, until)
+        except Exception:  # the other tables are still wanted
+            traceback.print_exc()
+            failed.append(table)
+            continue
         free()
         for one in made:
             spread_text = "" if one.low is None else f" ({one.low:.3g}-{one.high:.3g})"
             print(f"{one.table:16s} {one.row:40s} {one.column:28s} {one.value:.4g}{spread_text} {one.unit}", flush=True)
         if not options.quick:
             merge_records(options.out, made)
-    wait(options.device)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def measure(table: str, options: argparse.Namespace, until: float) -> list[Record]:
+    """The records of one table."""
+    if table == "exact":
+        return measure_exact(options)
+    if table == "step":
+        return measure_step(options)
+    return measure_floor(options) if table == "floor" else measure_axis(table, options, until)
 
 
 if __name__ == "__main__":
