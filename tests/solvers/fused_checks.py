@@ -111,7 +111,8 @@ def test_noise_of_the_kernel_is_standard_normal_and_drawn_again_by_the_backward_
     count = len(normal)
     assert abs(normal.mean()) < 4 / count**0.5
     assert abs(normal.square().mean() - 1) < 4 * (2 / count) ** 0.5
-    assert normal.unique().numel() == count
+    # No two rows, steps or coordinates share a stream. Single draws of 24 bits may meet: about count^2 / 2^25 pairs do.
+    assert count - normal.unique().numel() < 10 + count**2 / 2**24
     by_gap = normal.reshape(-1, 3, 16)
     assert abs((by_gap[:, 0] * by_gap[:, 1]).mean()) < 4 / (count / 3) ** 0.5
     # g moves with its bias by 0.9 / 4, so the gradient is the path itself in other units: the same noise again
