@@ -12,6 +12,8 @@ from neurodyn.noise import RowNoise
 from neurodyn.sde.base import SDE
 from neurodyn.solvers.adapt import TorchSDELaw, as_law
 from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.fused import runs_on_cpu
+from neurodyn.solvers.fused_cpu import NoKernel, warn_of_fallback
 from neurodyn.solvers.fused_laws import solve_fused
 from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.loop import Cost
@@ -57,8 +59,9 @@ def sdeint(
         params: for every gradient but "backprop": tensors besides the law's own parameters that it uses and that need
             gradients, a context for example.
         logqp: also return the path KL against the drift h, (..., T - 1) nats, one sample per path and gap.
-        engine: "native", or "torchsde" for adaptive steps, the adjoint, and its other methods; or "fused" on CUDA: all
-            steps in one kernel, for an `MLPSDE` with one hidden layer, or a `ContextSDE` of one, by Euler-Maruyama.
+        engine: "native", or "torchsde" for adaptive steps, the adjoint, and its other methods; or "fused": all steps in
+            one kernel, for an `MLPSDE` with one hidden layer, or a `ContextSDE` of one, by Euler-Maruyama. It needs
+            Triton on CUDA, and on a CPU a C++ compiler, without which it is "native", with a warning.
         adaptive: step-size control by these tolerances (torchsde); dt is then the first step.
 
     Returns:
@@ -87,7 +90,12 @@ def sdeint(
             raise ValueError(
                 "engine: got 'fused' with another method, gradient or adaptive steps, want euler, backprop"
             )
-        return solve_fused(law, z0, grid, noise, generator, seeds, logqp)
+        if noise is None and runs_on_cpu(z0):
+            noise = _draw(law.noise_size, z0, grid, generator, seeds).increments()
+        try:
+            return solve_fused(law, z0, grid, noise, generator, seeds, logqp)
+        except NoKernel as reason:
+            warn_of_fallback(str(reason))
     if adaptive is not None or gradient == "adjoint":
         raise ValueError("engine: got 'native' with adaptive steps or the adjoint, want engine='torchsde' for them")
     if method is None:
