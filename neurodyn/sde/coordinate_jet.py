@@ -17,7 +17,7 @@ PART = 2**17  # hidden units at a time: buffers of some hundred kilobytes
 
 
 class SoftplusJet(torch.autograd.Function):
-    """out_i = sum_j c_ij softplus(a_ij z_i + b_ij) and d out_i / dz_i, both (..., d), for z (..., d) and a, b, c (d, J).
+    """sum_j c_ij softplus(a_ij z_i + b_ij) and its derivative by z_i, both (..., d), for z (..., d) and a, b, c (d, J).
 
     Its gradients are not differentiable again.
     """

@@ -2,6 +2,9 @@
 
 What is compiled is a chunk of `CHUNK` steps of a law by a method, never the horizon: another number of steps or other
 times take the same code, other shapes of the state are compiled again. Where compiling fails, for want of a compiler or
+because a law does what cannot be traced (as Milstein's method does for scalar noise), the same chunks run as they are,
+and one warning says so.
+"""
 
 from __future__ import annotations
 

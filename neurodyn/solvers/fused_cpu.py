@@ -94,7 +94,7 @@ def _load(sizes: tuple[str, ...]) -> Kernel:
 
 
 def _compiled(sizes: tuple[str, ...]) -> Path:
-    """The library for these sizes, in the user's cache by all that it depends on: source, sizes, compiler, processor."""
+    """The library for these sizes, in the user's cache under all that it depends on."""
     compiler, about = _compiler()
     known = hashlib.sha256(repr((SOURCE.read_text(), sizes, OPTIONS, about)).encode()).hexdigest()[:24]
     path = Path(pooch.os_cache("neurodyn")) / "kernels" / f"{known}.so"
