@@ -2,11 +2,11 @@
 
 Stochastic Lorenz (`datasets.lorenz`, 41 visits in [0, 1]): 1024 series to train on, 256 held out. Prior, encoder and
 likelihood are the same for all: 4 latents, drift and diffusion networks with one hidden layer of 100, a GRU, a linear
-decoder with learned noise. The posterior is SDE Matching's, neurodyn's simulated one by either engine, or torchsde's as in its example,
-trained through its adjoint. Adam at one learning rate and batch size for all; ELBOs in nats per series, averaged over
-the held-out series and over draws; those of simulated ways belong to the model in steps of 1/80, SDE Matching's to the
-one in continuous time. Every way trains for the same seconds, in which ELBOs are not computed; a target is the best
-that another way has reached in these, and a way that does not reach it has no entry.
+decoder with learned noise. The posterior is SDE Matching's, neurodyn's simulated one by either engine, or torchsde's as
+in its example, trained through its adjoint. Adam at one learning rate and batch size for all; ELBOs in nats per series,
+averaged over the held-out series and over draws; those of simulated ways belong to the model in steps of 1/80, SDE
+Matching's to the one in continuous time. Every way trains for the same seconds, in which ELBOs are not computed; a
+target is the best that another way has reached in these, and a way that does not reach it has no entry.
 """
 
 from __future__ import annotations

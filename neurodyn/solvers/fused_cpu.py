@@ -16,15 +16,14 @@ import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pooch
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-if TYPE_CHECKING:
-    from neurodyn.solvers.fused import Problem
+Problem = Any  # that of `neurodyn.solvers.fused`, which reads this file
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread", "-w")
