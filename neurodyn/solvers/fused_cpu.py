@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pooch
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -96,6 +95,8 @@ def _compiled(sizes: tuple[str, ...]) -> Path:
     """The library for these sizes, in the user's cache under all that it depends on."""
     compiler, about = _compiler()
     known = hashlib.sha256(repr((SOURCE.read_text(), sizes, OPTIONS, about)).encode()).hexdigest()[:24]
+    import pooch  # here, since importing a model should not bring what downloads data
+
     path = Path(pooch.os_cache("neurodyn")) / "kernels" / f"{known}.so"
     if path.exists():
         return path
