@@ -28,9 +28,9 @@ COMMAND = "python -m benchmarks.memory"
 PICTURE = ROOT / "docs" / "images" / "memory-steps.svg"
 STEPS = (100, 400, 1600, 3200)
 NAMES = (
+    "neurodyn, fused",
     "neurodyn, backprop",
     "neurodyn, checkpoint",
-    "neurodyn, stacked",
     "neurodyn, reversible Heun",
     "neurodyn, SDE Matching",
     "torchsde, backprop",

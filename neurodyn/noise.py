@@ -52,6 +52,13 @@ class RowNoise:
         self.keys = _mix(keys.to(device) * _GOLDEN + _wrap(seed * 2 + 1))
 
     @classmethod
+    def keyed(cls, keys: Tensor) -> RowNoise:
+        """Noise of rows by their keys (B,) int64, as another `RowNoise` has them."""
+        noise = cls.__new__(cls)
+        noise.keys = keys
+        return noise
+
+    @classmethod
     def of(cls, batch: SeriesBatch, generator: torch.Generator | None = None) -> RowNoise:
         """Noise for a batch's rows, with a seed from `generator` (torch's global one if not given).
 

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.rivals.networks import TorchProblem, diffusion, post_drift, prior_drift
-from benchmarks.rivals.problem import GAPS, STEP, Problem
+from benchmarks.rivals.problem import GAPS, HIGH, LOW, STEP, Problem
 from benchmarks.rivals.step import Answer, Unavailable, Way
 from neurodyn.sde.base import Time
 from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.fused import CoordinateNets, FusedLaw, Net, integrate_fused
+from neurodyn.solvers.fused_cpu import NoKernel
 from neurodyn.solvers.grid import step_grid
 from neurodyn.solvers.native import integrate, integrate_visits
 from neurodyn.solvers.path_kl import path_kl_rate
@@ -114,10 +116,43 @@ class LaterKLStep(NativeStep):
         return path.states[:, list(self.grid.index)], rate.unflatten(-1, (GAPS, -1)).sum(-1)
 
 
+class FusedStep(NativeStep):
+    """All steps in one kernel, compiled for the law."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem, "backprop")
+        try:
+            self.sample()
+        except NoKernel as error:
+            raise Unavailable(str(error)) from None
+
+    def sample(self) -> None:
+        w = self.tensors.weights
+        with torch.no_grad():
+            law = FusedLaw(
+                Net(w["prior_state"].T, w["prior_bias"], w["prior_out"].T, w["prior_out_bias"]), self._noises()
+            )
+            integrate_fused(law, self.tensors.z0, self.grid, self._noise().increments())
+
+    def _visits(self, noise: Tensor | Brownian) -> tuple[Tensor, Tensor]:
+        w = self.tensors.weights
+        net = Net(w["post_state"].T, self.tensors.stacked_shifts(), w["post_out"].T, w["post_out_bias"])
+        prior = Net(w["prior_state"].T, w["prior_bias"], w["prior_out"].T, w["prior_out_bias"])
+        increments = noise if isinstance(noise, Tensor) else noise.increments()
+        law = FusedLaw(net, self._noises(), prior)
+        states, cost = integrate_fused(law, self.tensors.z0, self.grid, increments)
+        assert cost is not None
+        return states, cost
+
+    def _noises(self) -> CoordinateNets:
+        w = self.tensors.weights
+        return CoordinateNets(w["noise_in"], w["noise_bias"], w["noise_out"], w["noise_out_bias"], LOW, HIGH)
+
+
 WAYS = [
+    Way("neurodyn, fused", FusedStep, samples=True, swept=True, exact=True, ours=True),
     Way("neurodyn, backprop", lambda p: NativeStep(p, "backprop"), samples=True, swept=True, exact=True, ours=True),
     Way("neurodyn, backprop, KL after the loop", LaterKLStep, exact=True, ours=True),
     Way("neurodyn, checkpoint", lambda p: NativeStep(p, "checkpoint"), swept=True, exact=True, ours=True),
     Way("neurodyn, reversible Heun", lambda p: NativeStep(p, "reversible"), swept=True, ours=True),
-    Way("neurodyn, stacked", lambda p: NativeStep(p, "stacked"), swept=True, exact=True, ours=True),
 ]

@@ -29,12 +29,13 @@ class TorchProblem:
 
     def shifts(self) -> list[Tensor]:
         """What the context adds to the posterior drift's hidden layer, (B, 64) per gap: one product for all of them."""
+        return list(self.stacked_shifts().unbind(0))
+
+    def stacked_shifts(self) -> Tensor:
+        """`shifts` in one tensor, (GAPS, B, 64)."""
         w = self.weights
-        return list(
-            torch.addmm(w["post_bias"], self.contexts.flatten(0, 1), w["post_context"])
-            .unflatten(0, self.contexts.shape[:2])
-            .unbind(0)
-        )
+        shifts = torch.addmm(w["post_bias"], self.contexts.flatten(0, 1), w["post_context"])
+        return shifts.unflatten(0, self.contexts.shape[:2])
 
     def loss(self, states: Tensor, path_kl: Tensor) -> Tensor:
         """From states at the ends of the gaps (GAPS, B, d) and the KL (...) of each row, gaps in any axis."""

@@ -41,6 +41,13 @@ class Curve(NamedTuple):
         """Channels and their rates (B, M, C) at times (B, M)."""
         return hermite(self.knots, self.values, self.slope_left, self.slope_right, times)
 
+    def at_knots(self, stride: int) -> Tensor:
+        """Channels at every `stride`-th knot, (B, T, C), as `at` has them there; knots of padding are as the last."""
+        last = torch.searchsorted(self.knots, self.knots[:, -1:].contiguous())
+        every = torch.arange(0, self.knots.shape[1], stride, device=self.knots.device)
+        index = torch.minimum(every, last).unsqueeze(-1)
+        return self.values.gather(1, index.expand(-1, -1, self.values.shape[-1]))
+
 
 class CurveHead(nn.Module):
     """From features at the visits to a curve of channels, with knots at the visits and between them.
@@ -148,7 +155,8 @@ class MatchedPosterior(Posterior):
         size = self.family.size
         curve = self.curve(context)
         eps = noise.paired("visits", num_samples, times.shape[1], size, dtype=dtype)
-        visits = self.family.sample(*curve.at(times), eps)
+        here = curve.at_knots(self.head.inner + 1)
+        visits = self.family.sample(here, torch.zeros_like(here), eps)
         points, weights = path_times(curve.knots, noise, self.num_times if self.training else None)
         eps = noise.paired("times", num_samples, points.shape[1], size, dtype=dtype)
         rate = 0.5 * self.control(curve, prior.sde, points, eps)[1].square().sum(-1).mean(0)
@@ -176,8 +184,14 @@ class MatchedPosterior(Posterior):
 
     def control(self, curve: Curve, sde: SDE, times: Tensor, eps: Tensor) -> tuple[MarginalSample, Tensor]:
         """The sample and g^-1 (f - h), (S, B, M, m), the correction included."""
-        sample, drift = self.drift(curve, sde, times, eps)
-        control = _whiten(sde, times, sample.z, drift - sde.drift(times, sample.z))
+        if sde.noise_type == "diagonal" and sde.coordinatewise and not sde.state_independent:
+            # g^-1 (velocity + g^2 score / 2 + g g' - h), with g and its slope evaluated once
+            sample = self.family.sample(*curve.at(times), eps)
+            value, slope = sde.coordinate_slope(times, sample.z)
+            control = (sample.velocity - sde.drift(times, sample.z)) / value + 0.5 * value * sample.score + slope
+        else:
+            sample, drift = self.drift(curve, sde, times, eps)
+            control = _whiten(sde, times, sample.z, drift - sde.drift(times, sample.z))
         if self.correction:
             control = control + self._rotation(curve, sde, times, sample.z)
         return sample, control

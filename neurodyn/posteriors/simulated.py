@@ -30,6 +30,7 @@ from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.prior import Prior
 from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.fused import FusedLaw, Net, Steering, integrate_fused
+from neurodyn.solvers.fused_cpu import NoKernel, warn_of_fallback
 from neurodyn.solvers.fused_laws import plain_diffusion, plain_drift
 from neurodyn.solvers.grid import Grid, packed_grid, step_grid
 from neurodyn.solvers.native import integrate, integrate_visits
@@ -55,9 +56,9 @@ class SimulatedPosterior(Posterior):
         network: whether u has a network of z on top of its affine part.
         coupling: B full (m, d), or diagonal for large latents (then m = d).
         hidden_size: of the networks.
-        engine: "native", or "fused" on CUDA: all steps in one kernel (Euler, backprop, with the network), for a prior
-            that is an `MLPSDE` with one hidden layer and diagonal noise. Its noise is another stream of the same law,
-            and its steps have the prior's width.
+        engine: "native", or "fused": all steps in one kernel (Euler, backprop, with the network), for a prior that is
+            an `MLPSDE` with one hidden layer and diagonal noise, see `sdeint`. Its steps have the prior's width, and on
+            CUDA its noise is another stream of the same law.
     """
 
     def __init__(
@@ -120,13 +121,14 @@ class SimulatedPosterior(Posterior):
             return PosteriorPaths(z0[:, :, None], torch.zeros_like(initial_kl), initial_kl)
         if self.gradient == "adjoint":
             return self._by_adjoint(context, prior, noise, z0, initial_kl)
-        if self.gradient == "backprop" and self.method != "reversible_heun" and self.engine == "native":
+        if self.engine == "fused":
+            try:
+                return self._by_kernel(context, prior, noise, z0, initial_kl)
+            except NoKernel as reason:
+                warn_of_fallback(str(reason))
+        if self.gradient == "backprop" and self.method != "reversible_heun":
             return self._by_backprop(context, prior, noise, z0, initial_kl)
         grid, control = self._control(context)
-        if self.engine == "fused":
-            states, cost = integrate_fused(self._fused(prior.sde, context, control), z0, grid, noise.keys)
-            assert cost is not None
-            return PosteriorPaths(states, cost.sum(-1).mean(0), initial_kl)
         driven = _Driven(self, prior, control)
         brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
         visits = integrate_visits(
@@ -158,6 +160,15 @@ class SimulatedPosterior(Posterior):
         index = place[..., None].expand(*z0.shape[:-1], *place.shape[-1:], z0.shape[-1])
         paid = (0.5 * control.along(path.points).square().sum(-1) * grid.steps.to(z0)).sum(-1)
         return PosteriorPaths(path.states.gather(-2, index), paid.mean(0) + control.price_of_spread, initial_kl)
+
+    def _by_kernel(
+        self, context: Context, prior: Prior, noise: RowNoise, z0: Tensor, initial_kl: Tensor
+    ) -> PosteriorPaths:
+        """By the fused engine."""
+        grid, control = self._control(context)
+        states, cost = integrate_fused(self._fused(prior.sde, context, control), z0, grid, noise.keys)
+        assert cost is not None
+        return PosteriorPaths(states, cost.sum(-1).mean(0), initial_kl)
 
     def _by_adjoint(
         self, context: Context, prior: Prior, noise: RowNoise, z0: Tensor, initial_kl: Tensor

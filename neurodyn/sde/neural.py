@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodyn.sde.base import NOISE_TYPES, SDE, SDE_TYPES, NoiseType, SDEType, Time, time_column
+from neurodyn.sde.coordinate_jet import PART, SoftplusJet
 
 Activation = Literal["softplus", "silu", "tanh"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"softplus": nn.Softplus, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -69,6 +70,11 @@ class CoordinatewiseNet(nn.Module):
 
     def value_and_slope(self, t: Time, z: Tensor) -> tuple[Tensor, Tensor]:
         """The output and d out_i / dz_i, both (..., d), in one pass in closed form."""
+        simple = not len(self.weights) and self.weight_time is None and isinstance(self.activation, nn.Softplus)
+        if simple and z.numel() * self.weight_in.shape[-1] > PART:
+            out, slope = SoftplusJet.apply(z, self.weight_in, self.bias_in, self.weight_out)
+            out = self._within(out + self.bias_out)
+            return out, (out - self.low) * (self.high - out) / (self.high - self.low) * slope
         before = self._first(t, z)
         hidden, slope = self.activation(before), self._activation_slope(before) * self.weight_in
         for weight, bias in zip(self.weights, self.biases, strict=True):

@@ -6,8 +6,9 @@
                 prior + g u with u = offset + gain z + net(z), 1/2 |u|^2
 
 Plain PyTorch (`neurodyn.solvers.native`) is the reference that this is tested against, and what every other law takes.
-The kernels are in `neurodyn.solvers.fused_kernel`, which is read when it is first needed: Triton comes with torch for
-CUDA. With TRITON_INTERPRET=1 in the environment they run on CPU tensors, slowly, for tests.
+The kernels for CUDA are in `neurodyn.solvers.fused_kernel`, which is read when it is first needed: Triton comes with
+torch for CUDA. With TRITON_INTERPRET=1 in the environment they run on CPU tensors, slowly, for tests. The one for CPUs
+is in `neurodyn.solvers.fused_cpu`, compiled by the C++ compiler that is found.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from neurodyn.noise import RowNoise
+from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.fused_cpu import CPUSolve, over_samples
 from neurodyn.solvers.grid import Grid
 from neurodyn.solvers.loop import check_noise
 from neurodyn.solvers.native import Visits
@@ -84,18 +88,25 @@ def integrate_fused(law: FusedLaw, z0: Tensor, grid: Grid, noise: Tensor) -> Vis
         z0: (..., d), float32 or float64, with the full leading shape.
         grid: N steps; its rows are the last axes of the leading shape too.
         noise: Brownian increments (N, ..., d); or int64 keys, one per row (the last axes of the leading shape; axes in
-            front are samples). A row's noise then depends on its key, the number of the sample and its own steps only,
-            is drawn in the kernel, and takes no memory.
+            front are samples). A row's noise then depends on its key, the number of the sample and its own steps only.
+            On CUDA it is drawn in the kernel and takes no memory; on a CPU it is that of `Brownian`.
 
     Returns:
         States (..., T, d) and, with a prior, the price of each gap (..., T - 1) in nats.
 
     Raises:
         ValueError: shapes that do not fit, networks that are too large, or a device that Triton does not run on.
-        ModuleNotFoundError: without Triton.
+        ModuleNotFoundError: on CUDA, without Triton.
+        NoKernel: on a CPU, without a C++ compiler.
     """
-    kernels = _kernels(z0)
+    if z0.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"y0: got {z0.dtype} with engine 'fused', want float32 or float64")
+    on_cpu = runs_on_cpu(z0)
+    kernels = None if on_cpu else _kernels(z0)
     lead, d = z0.shape[:-1], z0.shape[-1]
+    if on_cpu and not noise.is_floating_point():
+        source = Brownian(grid, lead, d, seeds=RowNoise.keyed(noise), dtype=z0.dtype, device=z0.device)
+        noise = source.increments()  # as the native engine draws it
     given = noise.is_floating_point()
     if given:
         check_noise(noise, grid, z0)
@@ -103,7 +114,7 @@ def integrate_fused(law: FusedLaw, z0: Tensor, grid: Grid, noise: Tensor) -> Vis
     widths = [law.net.weight_out.shape[-1], law.diffusion.weight_out.shape[-1]]
     widths += [law.prior.weight_out.shape[-1]] if law.prior is not None else []
     tile = _power(d) * max(_power(width) for width in widths)
-    if tile > LARGEST_TILE:
+    if tile > LARGEST_TILE and not on_cpu:
         raise ValueError(
             f"engine: got 'fused' for {d} coordinates and {max(widths)} hidden units, "
             f"want at most {LARGEST_TILE} of their product, rounded up to powers of two"
@@ -124,8 +135,9 @@ def integrate_fused(law: FusedLaw, z0: Tensor, grid: Grid, noise: Tensor) -> Vis
     offset, gain = (
         None if part is None else part.to(z0.dtype).reshape(rows, *part.shape[len(series) :]) for part in steering
     )
-    problem = _Problem(kernels, plan, law, noise.contiguous().reshape(-1), given, tile, rows)
-    seen, cost = _FusedSolve.apply(problem, z0.reshape(-1, d), _packed(law).to(z0.dtype), shift, offset, gain)
+    problem = Problem(kernels, plan, law, noise.contiguous().reshape(-1), given, tile, rows)
+    solve = CPUSolve if on_cpu else _FusedSolve
+    seen, cost = solve.apply(problem, z0.reshape(-1, d), _packed(law).to(z0.dtype), shift, offset, gain)
     if plan.repeats is not None:
         seen = seen[plan.repeats]
     states = seen.movedim(0, 1).reshape(*lead, len(grid.index), d)
@@ -167,7 +179,7 @@ def _plan(grid: Grid, series: torch.Size, z0: Tensor) -> _Plan:
     return made[key]
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """What the kernels need besides tensors with gradients."""
 
     kernels: Any
@@ -177,6 +189,11 @@ class _Problem(NamedTuple):
     given: bool
     tile: int
     series: int
+
+    @property
+    def form(self) -> int:
+        """Which of the three forms of the drift the law has."""
+        return _STEERED if self.law.steering is not None else _ALONE if self.law.prior is None else _PRICED
 
     def sizes(self, rows: int) -> tuple[int, ...]:
         """Numbers of steps, rows and series, the widths of the nets, and the size of the prior's weights."""
@@ -196,7 +213,6 @@ class _Problem(NamedTuple):
         """What a kernel is compiled for."""
         law = self.law
         d, width = law.net.weight_out.shape
-        form = _STEERED if law.steering is not None else _ALONE if law.prior is None else _PRICED
         prior = law.prior.weight_out.shape[-1] if law.prior is not None else 1
         return {
             "LOW": law.diffusion.low,
@@ -205,7 +221,7 @@ class _Problem(NamedTuple):
             "HB": _power(width),
             "KB": _power(prior),
             "JB": _power(law.diffusion.weight_out.shape[-1]),
-            "FORM": form,
+            "FORM": self.form,
             "SILU": law.activation == "silu",
             "FULL": law.steering is not None and law.steering.gain.ndim > law.steering.offset.ndim,
             "GIVEN": self.given,
@@ -223,7 +239,7 @@ class _FusedSolve(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: D102
         ctx: Any,
-        problem: _Problem,
+        problem: Problem,
         z0: Tensor,
         weights: Tensor,
         shift: Tensor,
@@ -299,14 +315,9 @@ class _FusedSolve(torch.autograd.Function):
             **problem.constants(),
             num_warps=problem.warps(backward=True),
         )
-        shift_grad = _over_samples(shift_grad, 1, samples)
-        parts = (None if part is None else _over_samples(part, 0, samples) for part in (offset_grad, gain_grad))
+        shift_grad = over_samples(shift_grad, 1, samples)
+        parts = (None if part is None else over_samples(part, 0, samples) for part in (offset_grad, gain_grad))
         return (None, z0_grad, weights_grad.sum(0), shift_grad, *parts)
-
-
-def _over_samples(grad: Tensor, axis: int, samples: int) -> Tensor:
-    """The sum over samples of what they share: (samples * rows) along `axis` to (rows)."""
-    return grad if samples == 1 else grad.unflatten(axis, (samples, -1)).sum(axis)
 
 
 def _packed(law: FusedLaw) -> Tensor:
@@ -331,13 +342,20 @@ def _series(law: FusedLaw, lead: torch.Size, grid: Grid, keys: Tensor | None) ->
     return torch.Size(series)
 
 
+def runs_on_cpu(z0: Tensor) -> bool:
+    """Whether the kernel for CPUs is the one for these states."""
+    return z0.device.type == "cpu" and not _interpreted()
+
+
+def _interpreted() -> bool:
+    """Whether Triton's kernels run on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
 def _kernels(z0: Tensor) -> Any:
     """The module of kernels, where it can run."""
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if z0.device.type != "cuda" and not interpreted:
-        raise ValueError(f"engine: got 'fused' on {z0.device.type}, want states on a CUDA device")
-    if z0.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"y0: got {z0.dtype} with engine 'fused', want float32 or float64")
+    if z0.device.type != "cuda" and not _interpreted():
+        raise ValueError(f"engine: got 'fused' on {z0.device.type}, want states on a CPU or a CUDA device")
     try:
         from neurodyn.solvers import fused_kernel
     except ModuleNotFoundError as error:

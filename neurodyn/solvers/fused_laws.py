@@ -26,7 +26,12 @@ def solve_fused(
     seeds: Sequence[int] | Tensor | RowNoise | None,
     logqp: bool,
 ) -> Tensor | Visits:
-    """As `sdeint`: states (..., T, d), with `logqp` the price of each gap too. Raises ValueError for other laws."""
+    """As `sdeint`: states (..., T, d), with `logqp` the price of each gap too.
+
+    Raises:
+        ValueError: another law.
+        NoKernel: on a CPU, where there is no compiler for its kernel.
+    """
     fused = fused_law(law)
     source = noise if noise is not None else draw_keys(z0, generator, seeds)
     states, cost = integrate_fused(fused, z0, grid, source)

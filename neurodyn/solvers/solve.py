@@ -12,11 +12,15 @@ from neurodyn.noise import RowNoise
 from neurodyn.sde.base import SDE
 from neurodyn.solvers.adapt import TorchSDELaw, as_law
 from neurodyn.solvers.brownian import Brownian
+from neurodyn.solvers.compiled import integrate_compiled
+from neurodyn.solvers.fused import runs_on_cpu
+from neurodyn.solvers.fused_cpu import NoKernel, warn_of_fallback
 from neurodyn.solvers.fused_laws import solve_fused
 from neurodyn.solvers.grid import Grid, step_grid
 from neurodyn.solvers.loop import Cost
 from neurodyn.solvers.native import Visits, integrate, integrate_visits
 from neurodyn.solvers.path_kl import path_kl, path_kl_rate
+from neurodyn.solvers.schemes import Problem
 from neurodyn.solvers.splitting import SPLITTINGS, integrate_splitting, splitting_noise_size
 from neurodyn.solvers.torchsde_engine import Adaptive, solve_torchsde
 
@@ -36,6 +40,7 @@ def sdeint(
     logqp: bool = False,
     engine: Literal["native", "torchsde", "fused"] = "native",
     adaptive: Adaptive | None = None,
+    compile: bool = False,
 ) -> Any:
     """Solve dz = f(t, z) dt + g(t, z) dW from z = y0 at the first time, and return z at all times.
 
@@ -57,9 +62,13 @@ def sdeint(
         params: for every gradient but "backprop": tensors besides the law's own parameters that it uses and that need
             gradients, a context for example.
         logqp: also return the path KL against the drift h, (..., T - 1) nats, one sample per path and gap.
-        engine: "native", or "torchsde" for adaptive steps, the adjoint, and its other methods; or "fused" on CUDA: all
-            steps in one kernel, for an `MLPSDE` with one hidden layer, or a `ContextSDE` of one, by Euler-Maruyama.
+        engine: "native", or "torchsde" for adaptive steps, the adjoint, and its other methods; or "fused": all steps in
+            one kernel, for an `MLPSDE` with one hidden layer, or a `ContextSDE` of one, by Euler-Maruyama. It needs
+            Triton on CUDA, and on a CPU a C++ compiler, without which it is "native", with a warning.
         adaptive: step-size control by these tolerances (torchsde); dt is then the first step.
+        compile: take the steps through `torch.compile`, a few at a time (native engine, gradient "backprop", laws of
+            ours). The first solve of a law and shape compiles, up to a minute or two; without a compiler the steps run
+            as they are, with a warning.
 
     Returns:
         (..., T, d), or with `logqp` the pair `Visits` of it and the path KL.
@@ -75,6 +84,8 @@ def sdeint(
     _check_law(law, grid, z0)
     trained = [*law.parameters(), *params]
 
+    if compile and engine != "native":
+        raise ValueError(f"compile: got True with engine {engine!r}, want 'native'")
     if engine == "torchsde":
         if seeds is not None or gradient not in ("backprop", "adjoint"):
             raise ValueError("engine: got 'torchsde' with seeds, checkpoint or reversible; these are native")
@@ -87,9 +98,16 @@ def sdeint(
             raise ValueError(
                 "engine: got 'fused' with another method, gradient or adaptive steps, want euler, backprop"
             )
-        return solve_fused(law, z0, grid, noise, generator, seeds, logqp)
+        if noise is None and runs_on_cpu(z0):
+            noise = _draw(law.noise_size, z0, grid, generator, seeds).increments()
+        try:
+            return solve_fused(law, z0, grid, noise, generator, seeds, logqp)
+        except NoKernel as reason:
+            warn_of_fallback(str(reason))
     if adaptive is not None or gradient == "adjoint":
         raise ValueError("engine: got 'native' with adaptive steps or the adjoint, want engine='torchsde' for them")
+    if compile and (gradient != "backprop" or isinstance(law, TorchSDELaw) or method in SPLITTINGS):
+        raise ValueError("compile: got True with another gradient, a foreign module or a splitting, want none of them")
     if method is None:
         method = "euler" if law.sde_type == "ito" else "heun"
     if method == "milstein" and law.noise_type == "diagonal" and not (law.coordinatewise or law.state_independent):
@@ -115,6 +133,12 @@ def sdeint(
 
     def diffusion(k: int, t: Any, z: Tensor) -> Tensor:
         return law.diffusion(t, z)
+
+    if compile:
+        problem = Problem(drift, diffusion, law.noise_type, law.sde_type, options["slope"])
+        increments = source if isinstance(source, Tensor) else source.increments()
+        visits = integrate_compiled(law, problem, z0, grid, increments, method=method, priced=logqp)
+        return visits if logqp else visits.states
 
     # A law of ours takes all times at once, so h runs once on the stacked path. Not where the path is not kept, nor for
     # reversible Heun, which is charged at the ends too.

@@ -31,11 +31,12 @@ def test_the_kernels_agree_with_the_eager_engine():
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_states_elsewhere_are_refused(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(ValueError, match="^engine: got 'fused' on cpu, want states on a CUDA device$"):
-        sdeint(MLPSDE(2), torch.zeros(3, 2), TIMES, dt=0.1, engine="fused")
+    law, z0 = MLPSDE(2).to("meta"), torch.zeros(3, 2, device="meta")
+    grid = step_grid(torch.tensor(TIMES), 0.1)
+    with pytest.raises(ValueError, match="^engine: got 'fused' on meta, want states on a CPU or a CUDA device$"):
+        integrate_fused(fused_law(law), z0, grid, torch.zeros(grid.num_steps, 3, 2, device="meta"))
 
 
 class Foreign(SDE):
