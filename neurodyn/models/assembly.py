@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodyn.likelihoods import GaussianLikelihood, Likelihood, check_likelihood, make_likelihood
-from neurodyn.nets.encoders import make_encoder
+from neurodyn.nets.encoders import encoder_options, make_encoder
 from neurodyn.posteriors.base import Posterior
 from neurodyn.posteriors.matched import MatchedPosterior
 from neurodyn.posteriors.simulated import SimulatedPosterior
@@ -46,8 +46,12 @@ class LatentSDEConfig:
     """Further arguments of the likelihood, as numbers, names and lists: noise, exposure, link, num_classes."""
     decoder: Literal["linear", "mlp"] = "mlp"
     """Without a core; with one the decoder is the core's own read-out."""
-    encoder: Literal["gru", "attention"] = "gru"
+    encoder: Literal["gru", "attention", "window"] = "gru"
     """Reads the whole row for the posterior, and, causal, the history for the start."""
+    encoder_options: dict[str, Any] | None = None
+    """Further arguments of the posterior's encoder: num_layers, num_heads, before, after, every."""
+    start_options: dict[str, Any] | None = None
+    """Further arguments of the start's encoder, which is causal: num_layers, num_heads, before."""
     family: Literal["diagonal", "full", "flow"] = "diagonal"
     """Marginals of a matched posterior."""
     correction: bool = False
@@ -94,6 +98,8 @@ class LatentSDEConfig:
                 choices = ", ".join(get_args(hint))
                 raise ValueError(f"{name}: {getattr(self, name)!r} given, one of {choices} wanted")
         check_likelihood(self.likelihood, self.likelihood_options or {})
+        for name in ("encoder_options", "start_options"):
+            check_options(f"{name} for {self.encoder}", getattr(self, name) or {}, encoder_options(self.encoder))
         if self.core is not None:
             options = [name for name in inspect.signature(TrendOU).parameters if name != "num_variables"]
             check_options("core", self.core, options)
@@ -138,6 +144,7 @@ def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Par
 
     def encoder(causal: bool) -> nn.Module:
         extra = {"num_covariates": config.num_covariates, "num_static": config.num_static}
+        extra |= (config.start_options if causal else config.encoder_options) or {}
         return make_encoder(config.encoder, variables, context, hidden_size=config.hidden_size, causal=causal, **extra)
 
     start: Start

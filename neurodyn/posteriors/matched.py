@@ -115,7 +115,7 @@ class MatchedPosterior(Posterior):
     Args:
         latent_size: d. context_size: of the encoder's features.
         family: "diagonal", "full" or "flow" marginals.
-        inner_knots: spline knots between two visits.
+        inner_knots: spline knots between two visits (two of those that the encoder gives features at).
         num_times: stratified times per row and step for the path KL. In evaluation mode, a fixed quadrature.
         correction: add the divergence-free correction (Gaussian families; a diffusion that does not depend on z). It
             never raises the KL under a prior whose mean slope is found exactly, as a linear one's (`mean_jacobian`).
@@ -146,8 +146,8 @@ class MatchedPosterior(Posterior):
         )
 
     def curve(self, context: Context) -> Curve:
-        """The channels' splines, for B rows."""
-        return self.head(context.features, context.batch.times)
+        """The channels' splines, for B rows, with knots where the features stand and `inner_knots` between them."""
+        return self.head(context.features, context.times)
 
     def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
         """See `Posterior`. The KL is an unbiased estimate over times and eps."""
