@@ -16,9 +16,11 @@ from neurodyn.posteriors.matched import MatchedPosterior
 from neurodyn.posteriors.simulated import SimulatedPosterior
 from neurodyn.posteriors.smoother import SmootherPosterior
 from neurodyn.posteriors.start import EncodedStart, FilterStart, Start
+from neurodyn.sde.base import SDE
 from neurodyn.sde.initial import GaussianInitial
 from neurodyn.sde.linear_gaussian import LinearGaussian, TrendOU
 from neurodyn.sde.neural import MLPSDE
+from neurodyn.sde.paced import PacedLaw
 from neurodyn.sde.prior import CoreInitial, Prior
 from neurodyn.sde.residual import ResidualLaw
 from neurodyn.spelling import check_options
@@ -40,6 +42,10 @@ class LatentSDEConfig:
     """SDE Matching; simulation on a grid; or the exact smoother of the core."""
     latent_size: int = 8
     """d, without a core (with one it is the core's)."""
+    static_latents: int = 0
+    """Latents, beyond latent_size, that never move: constants of a series that its drift depends on. Without a core."""
+    pace: float = 0.0
+    """If positive, exp(pace c) is a series' speed, with c the last static latent: see `PacedLaw`."""
     likelihood: str = "gaussian"
     """gaussian, student_t, laplace, poisson, negative_binomial, bernoulli, categorical."""
     likelihood_options: dict[str, Any] | None = None
@@ -49,9 +55,9 @@ class LatentSDEConfig:
     encoder: Literal["gru", "attention", "window"] = "gru"
     """Reads the whole row for the posterior, and, causal, the history for the start."""
     encoder_options: dict[str, Any] | None = None
-    """Further arguments of the posterior's encoder: num_layers, num_heads, before, after, every."""
+    """Further arguments of the posterior's encoder: num_layers, num_heads, before, after, stride, slopes, every."""
     start_options: dict[str, Any] | None = None
-    """Further arguments of the start's encoder, which is causal: num_layers, num_heads, before."""
+    """Further arguments of the start's encoder, which is causal: num_layers, num_heads, before, stride, slopes."""
     family: Literal["diagonal", "full", "flow"] = "diagonal"
     """Marginals of a matched posterior."""
     correction: bool = False
@@ -91,6 +97,10 @@ class LatentSDEConfig:
                 "posterior: 'matched' given with a core, whose levels and slopes carry no noise; "
                 "'smoother' or 'simulated' wanted"
             )
+        if self.static_latents and self.core is not None:
+            raise ValueError(f"static_latents: {self.static_latents} given with a core, 0 wanted")
+        if self.pace and not (self.pace > 0 and self.static_latents > 0):
+            raise ValueError(f"pace: {self.pace} given, 0, or a positive one and static_latents, wanted")
         if self.correction and (self.posterior != "matched" or self.diffusion != "constant"):
             raise ValueError("correction: given, but it is for a matched posterior and diffusion='constant'")
         for name, hint in get_type_hints(type(self)).items():
@@ -149,10 +159,19 @@ def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Par
 
     start: Start
     if core is None:
-        size = noise_size = config.latent_size
-        law = MLPSDE(
-            size, config.hidden_size, 2, linear=True, bounded=4.0, diffusion=config.diffusion, activation="silu"
+        size = noise_size = config.latent_size + config.static_latents
+        law: SDE = MLPSDE(
+            size,
+            config.hidden_size,
+            2,
+            linear=True,
+            bounded=4.0,
+            diffusion=config.diffusion,
+            static_size=config.static_latents,
+            activation="silu",
         )
+        if config.pace:
+            law = PacedLaw(law, config.pace)
         prior = Prior(law, GaussianInitial(size))
         likelihood = make_likelihood(
             config.likelihood,
@@ -192,6 +211,7 @@ def _posterior(config: LatentSDEConfig, core: LinearGaussian | None, size: int, 
             inner_knots=config.inner_knots,
             num_times=config.num_times,
             correction=config.correction,
+            static_size=config.static_latents,
             hidden_size=config.hidden_size,
         )
     return SimulatedPosterior(

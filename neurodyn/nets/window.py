@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neurodyn.nets.context import Context, visit_inputs
 from neurodyn.nets.mlp import mlp
@@ -22,6 +22,9 @@ class WindowEncoder(nn.Module):
         context_size: C, the size of the features.
         hidden_size: of the network's two hidden layers.
         before, after: how many visits on each side; with after = 0 the encoder is causal.
+        stride: 1 takes neighbours, k takes every k-th visit on each side, for a longer reach at the same cost.
+        slopes: of the other visits read the slope from this one, (their value - this one's) / (time between them), in
+            place of the value: where visits are so close that values hardly differ and speeds matter.
         every: 1 gives features at every visit; k at every k-th observed one and at the row's last, for posteriors that
             need no more, which then compute no more.
         num_covariates, num_static: how many columns of each the batches bring; 0 leaves them unread.
@@ -30,8 +33,8 @@ class WindowEncoder(nn.Module):
     and their mean over the row's observed visits (B, C).
 
     Raises:
-        ValueError: a size or ``every`` below one, a window of negative length; a batch of other sizes than the
-            encoder's.
+        ValueError: a size, ``stride`` or ``every`` below one, a window of negative length; a batch of other sizes than
+            the encoder's.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class WindowEncoder(nn.Module):
         hidden_size: int = 64,
         before: int = 5,
         after: int = 5,
+        stride: int = 1,
+        slopes: bool = False,
         every: int = 1,
         num_covariates: int = 0,
         num_static: int = 0,
@@ -50,6 +55,7 @@ class WindowEncoder(nn.Module):
             ("context_size", context_size, 1),
             ("before", before, 0),
             ("after", after, 0),
+            ("stride", stride, 1),
             ("every", every, 1),
         ):
             if size < least:
@@ -57,7 +63,9 @@ class WindowEncoder(nn.Module):
         super().__init__()
         self.num_variables, self.context_size = num_variables, context_size
         self.num_covariates, self.num_static = num_covariates, num_static
-        self.before, self.after, self.every = before, after, every
+        self.before, self.slopes, self.every = before, slopes, every
+        self.register_buffer("offsets", stride * torch.arange(-before, after + 1), persistent=False)
+        self.offsets: Tensor
         inputs = (before + after + 1) * (2 * num_variables + 1) + num_covariates + num_static
         self.net = mlp([inputs, hidden_size, hidden_size, context_size])
 
@@ -76,14 +84,24 @@ class WindowEncoder(nn.Module):
             places = order.gather(1, rank)
             extra = visits.extra.gather(1, places[..., None].expand(-1, -1, visits.extra.shape[-1]))
             counted = steps - self.every < count - 1  # what follows repeats the last visit
-        wanted = rank[..., None] + torch.arange(-self.before, self.after + 1, device=rank.device)
+        wanted = rank[..., None] + self.offsets
         inside = (wanted >= 0) & (wanted < count[..., None])
         index = order.gather(1, wanted.clamp(0, present.shape[1] - 1).flatten(1))
-        lag = visits.times.gather(1, index) - visits.times.gather(1, places).repeat_interleave(wanted.shape[2], 1)
-        table = torch.cat((visits.values, visits.mask.to(dtype)), -1)
-        seen = table.gather(1, index[..., None].expand(-1, -1, table.shape[-1]))
-        window = torch.cat((seen, lag[..., None].to(dtype)), -1) * inside.flatten(1)[..., None]
-        features = self.net(torch.cat((window.view(*rank.shape, -1), extra), -1))
+        lag = visits.times.gather(1, index).view(wanted.shape) - visits.times.gather(1, places)[..., None]
+        lag = torch.where(inside, lag, 0.0).to(dtype)[..., None]
+        wide = index[..., None].expand(-1, -1, self.num_variables)
+        shape = (*wanted.shape, self.num_variables)
+        mask = visits.mask.gather(1, wide).view(shape) & inside[..., None]
+        values = torch.where(mask, visits.values.gather(1, wide).view(shape), 0.0)
+        if self.slopes:
+            centre = slice(self.before, self.before + 1)
+            here, known = values[:, :, centre], mask[:, :, centre]
+            beside = (self.offsets != 0)[:, None]
+            slope = (values - here) / torch.where(lag == 0, 1.0, lag)
+            mask = mask & (known | ~beside)
+            values = torch.where(mask, torch.where(beside, slope, values), 0.0)
+        window = torch.cat((values, mask.to(dtype), lag), -1).flatten(2)
+        features = self.net(torch.cat((window, extra), -1))
         share = counted[..., None].to(dtype)
         summary = (features * share).sum(1) / share.sum(1).clamp(min=1)
         return Context(batch, features, summary, None if self.every == 1 else places)

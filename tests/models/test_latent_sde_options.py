@@ -34,7 +34,7 @@ def test_options_reach_the_encoders_and_survive_saving(tmp_path) -> None:
     again = LatentSDE.load(model.save(tmp_path / "window"))
     batch = SeriesBatch(torch.arange(5.0).expand(2, 5), torch.randn(2, 5, 2), ids=("a", "b"))
     assert again.encoder(batch).places.tolist() == [[0, 2, 4]] * 2
-    assert (again.start.encoder.before, again.start.encoder.after, again.start.encoder.every) == (1, 0, 1)
+    assert again.start.encoder.offsets.tolist() == [-1, 0]
     one, two = (m.loss(batch, generator=torch.Generator().manual_seed(0)).elbo for m in (model.eval(), again.eval()))
     assert torch.equal(one, two)
 

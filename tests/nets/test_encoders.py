@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from neurodyn.nets.encoders import AttentionEncoder, Context, GRUDecayEncoder, WindowEncoder, make_encoder
 from neurodyn.series import SeriesBatch
 
-KINDS = ["gru-forward", "gru-backward", "gru-both", "attention", "attention-causal", "window", "window-causal"]
+KINDS = ["gru-forward", "gru-backward", "gru-both", "attention", "attention-causal"]
+KINDS += ["window", "window-causal", "window-slopes"]
 CAUSAL = ["gru-forward", "attention-causal", "window-causal"]
 DTYPES = [torch.float32, torch.float64]
 NUM_COVARIATES, NUM_STATIC = 2, 3
@@ -22,7 +23,8 @@ def encoder_of(kind, num_variables, dtype=torch.float64, covariates=True):
         net = GRUDecayEncoder(num_variables, 5, hidden_size=12, direction=variant, **sizes)
     elif name == "window":
         after = 0 if variant == "causal" else 2
-        net = WindowEncoder(num_variables, 5, hidden_size=12, before=2, after=after, **sizes)
+        slopes = variant == "slopes"
+        net = WindowEncoder(num_variables, 5, hidden_size=12, before=2, after=after, slopes=slopes, **sizes)
     else:
         net = AttentionEncoder(num_variables, 5, hidden_size=12, causal=variant == "causal", num_heads=2, **sizes)
     return net.to(dtype)

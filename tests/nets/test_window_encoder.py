@@ -26,18 +26,19 @@ def ragged(lengths: tuple[int, ...] = (9, 4, 1), variables: int = 2, seed: int =
     return SeriesBatch(times, values, mask, ids=tuple(str(k) for k in range(rows)))
 
 
-def encoder(every: int = 1, before: int = 2, after: int = 1) -> WindowEncoder:
+def encoder(every: int = 1, stride: int = 1, slopes: bool = False) -> WindowEncoder:
     torch.manual_seed(0)
-    return WindowEncoder(2, 5, hidden_size=8, before=before, after=after, every=every).double()
+    return WindowEncoder(2, 5, hidden_size=8, before=2, after=1, stride=stride, slopes=slopes, every=every).double()
 
 
-def test_features_are_the_networks_answer_to_the_visits_around() -> None:
-    batch, net = ragged(), encoder()
+@pytest.mark.parametrize("stride", [1, 3])
+def test_features_are_the_networks_answer_to_the_visits_around(stride: int) -> None:
+    batch, net = ragged(), encoder(stride=stride)
     context = net(batch)
     for row, length in enumerate((9, 4, 1)):
         for visit in range(length):
             window = []
-            for other in range(visit - 2, visit + 2):
+            for other in range(visit - 2 * stride, visit + 2 * stride, stride):
                 if 0 <= other < length:
                     lag = batch.times[row, other] - batch.times[row, visit]
                     window += [batch.values[row, other], batch.mask[row, other].double(), lag[None]]
@@ -45,6 +46,25 @@ def test_features_are_the_networks_answer_to_the_visits_around() -> None:
                     window.append(torch.zeros(5, dtype=DOUBLE))
             torch.testing.assert_close(context.features[row, visit], net.net(torch.cat(window)))
         torch.testing.assert_close(context.summary[row], context.features[row, :length].mean(0))
+
+
+def test_slopes_stand_in_for_the_values_of_other_visits() -> None:
+    batch, net = ragged(), encoder(slopes=True)
+    context = net(batch)
+    for row, length in enumerate((9, 4, 1)):
+        for visit in range(length):
+            window = []
+            for other in range(visit - 2, visit + 2):
+                if not 0 <= other < length:
+                    window.append(torch.zeros(5, dtype=DOUBLE))
+                    continue
+                value, known = batch.values[row, other], batch.mask[row, other]
+                lag = batch.times[row, other] - batch.times[row, visit]
+                if other != visit:
+                    known = known & batch.mask[row, visit]
+                    value = (value - batch.values[row, visit]) / lag * known
+                window += [value, known.double(), lag[None]]
+            torch.testing.assert_close(context.features[row, visit], net.net(torch.cat(window)))
 
 
 @pytest.mark.parametrize("every", [2, 3, 4, 20])
@@ -86,7 +106,12 @@ def test_parts_that_need_every_visit_say_so() -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"before": -1}, "before: got -1"), ({"every": 0}, "every: got 0"), ({"context_size": 0}, "context_size: got 0")],
+    [
+        ({"before": -1}, "before: got -1"),
+        ({"every": 0}, "every: got 0"),
+        ({"stride": 0}, "stride: got 0"),
+        ({"context_size": 0}, "context_size: got 0"),
+    ],
 )
 def test_bad_sizes_are_named(options: dict[str, int], words: str) -> None:
     with pytest.raises(ValueError, match=words):
