@@ -1,4 +1,4 @@
-"""The estimate of KL against closed forms of Gaussians, correlated and nearly flat ones too, in one to four dimensions."""
+"""The estimate of KL against closed forms of Gaussians in one to four dimensions, skewed and nearly flat ones too."""
 
 import math
 
