@@ -93,6 +93,26 @@ def change_speed(batch: SeriesBatch, log_sd: float, generator: torch.Generator) 
     return SeriesBatch(batch.times, values, mask, ids=batch.ids, variables=batch.variables)
 
 
+def stretches(batch: SeriesBatch, frames: int, generator: torch.Generator) -> SeriesBatch:
+    """Augmentation: of each walk a stretch of `frames` observed frames from a random one on, its times from 0 on.
+
+    Args:
+        batch: rows without gaps; one with fewer frames is kept whole.
+        generator: on the CPU.
+    """
+    count = batch.present.sum(1)
+    room = (count.cpu() - frames).clamp(min=0) + 1
+    first = (torch.rand(len(room), generator=generator, dtype=torch.float64) * room).long().to(batch.device)
+    place = torch.arange(min(frames, batch.num_times), device=batch.device)
+    index = (first[:, None] + place).clamp(max=batch.num_times - 1)
+    wide = index[..., None].expand(-1, -1, batch.num_variables)
+    times = batch.times.gather(1, index)
+    mask = batch.mask.gather(1, wide) & (place < count[:, None])[..., None]
+    return SeriesBatch(
+        times - times[:, :1], batch.values.gather(1, wide), mask, ids=batch.ids, variables=batch.variables
+    )
+
+
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Arrays (16, 300, 50), (3, 300, 50) and (4, 300, 50) of a .mat file."""
     try:

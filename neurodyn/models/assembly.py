@@ -231,4 +231,5 @@ def _match_noise(likelihood: Likelihood, core: LinearGaussian) -> None:
     noise = getattr(likelihood, "log_noise_sd" if isinstance(likelihood, GaussianLikelihood) else "log_scale", None)
     if isinstance(noise, nn.Parameter):
         with torch.no_grad():
-            noise.copy_(0.5 * core.observation().variance.log())
+            log_sd = 0.5 * core.observation().variance.log()
+            noise.copy_(log_sd if noise.shape == log_sd.shape else log_sd.mean())
