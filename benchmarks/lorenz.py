@@ -56,14 +56,14 @@ class Way:
     latent_size: int = 3
     inner_knots: int = 1
     num_times: int = 24
-    steps: int = 3000
+    steps: int = 1500
     batch_size: int = 64
 
 
 WAYS = {
     "SDE Matching, ours": Way(),
     "SDE Matching, 4 latents, diagonal": Way(latent_size=4, family="diagonal"),
-    "simulated": Way(posterior="simulated", steps=1200),
+    "simulated": Way(posterior="simulated", steps=800),
 }
 NSF_PAGE = "nkiyohara/nsf-neurips2025, site/index.html (project page of Latent NSF, NeurIPS 2025)"
 PUBLISHED = {

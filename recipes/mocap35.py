@@ -43,7 +43,7 @@ class Config:
     """SDE Matching, or through the solver."""
     kl_weight: float = 1.0
     """Weight of the KL terms; 1 maximises the ELBO."""
-    noise: float | Literal["shared"] = 0.5
+    noise: float | Literal["shared"] = 0.75
     """Standard deviation of the observation noise in units of the data's own, or "shared": learned, one for all."""
     warp: float = 0.08
     """Augmentation: log standard deviation of the speed at which a step sees a walk; 0 for none."""

@@ -11,12 +11,12 @@ from neurodyn.recipes.mocap35 import Look
 def test_what_was_seen_before_is_continued_as_it_went_on() -> None:
     library = torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     known = library[[1, 2], 5:12]
-    assert torch.equal(analogues(known, library, 28), library[[1, 2], 12:40])
+    assert torch.equal(analogues(known, library, 28, 3), library[[1, 2], 12:40])
 
 
 def test_at_the_end_of_a_walk_the_search_begins_again() -> None:
     cycle = torch.arange(12.0, dtype=torch.float64)[:, None] % 5  # 0 1 2 3 4 0 1 2 3 4 0 1
-    assert analogues(cycle[None, 2:6], cycle[None], 9)[0, :, 0].tolist() == [1, 2, 3, 4, 0, 1, 2, 3, 4]
+    assert analogues(cycle[None, 2:6], cycle[None], 9, 3)[0, :, 0].tolist() == [1, 2, 3, 4, 0, 1, 2, 3, 4]
 
 
 def test_half_width_is_that_of_the_t_interval() -> None:
