@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neurodyn.datasets.mocap35 import change_speed
+from neurodyn.datasets.mocap35 import change_speed, stretches
 from neurodyn.series import SeriesBatch
 
 
@@ -44,3 +44,18 @@ def test_no_spread_changes_nothing() -> None:
     same = change_speed(batch, 0.0, torch.Generator().manual_seed(0))
     assert torch.equal(same.values, batch.values) and torch.equal(same.mask, batch.mask)
     assert torch.equal(same.times, batch.times)
+
+
+def test_stretches_are_whole_pieces_of_walks_with_times_from_zero_on() -> None:
+    batch = change_speed(ramps(rows=100), 0.1, torch.Generator().manual_seed(2))
+    cut = stretches(batch, 20, torch.Generator().manual_seed(3))
+    assert cut.values.shape == (100, 20, 2) and cut.mask.all()
+    for row in range(100):
+        first = (batch.values[row, :, 0] == cut.values[row, 0, 0]).nonzero()[0, 0]
+        assert torch.equal(cut.values[row], batch.values[row, first : first + 20])
+        assert first + 20 <= batch.present[row].sum()
+    torch.testing.assert_close(cut.times, batch.times[:, :20])
+    firsts = cut.values[:, 0, 0]
+    assert firsts.min() < 5 and firsts.max() > 30  # from anywhere
+    short = stretches(batch, 59, torch.Generator().manual_seed(4))
+    assert torch.equal(short.present.sum(1), batch.present.sum(1).clamp(max=59))
