@@ -17,7 +17,6 @@ from neurodyn.loss import Loss
 from neurodyn.models.assembly import LatentSDEConfig, Parts, assemble
 from neurodyn.models.home import at_home
 from neurodyn.models.linear_sde import LinearSDE
-from neurodyn.nets.context import Context
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, Posterior
 from neurodyn.posteriors.start import Start
@@ -119,7 +118,8 @@ class LatentSDE(nn.Module):
         context = self.encoder(batch)
         # Mixed precision ends here: path KLs and covariances need the digits.
         with torch.autocast(context.features.device.type, enabled=False):
-            context = Context(batch, context.features.to(batch.dtype), context.summary.to(batch.dtype))
+            whole = {"features": context.features.to(batch.dtype), "summary": context.summary.to(batch.dtype)}
+            context = context._replace(**whole)
             paths = self.posterior(context, self.prior, noise, self.num_samples)
             log_prob = self.likelihood.log_prob(batch.values, paths.z, batch.mask).sum(-1).mean(0)
             start = self.start.loss(batch, paths.z, noise)
