@@ -193,7 +193,7 @@ class SimulatedPosterior(Posterior):
     def _fused(self, law: SDE, context: Context, control: _Control) -> FusedLaw:
         """The steered prior as the fused engine asks for it."""
         assert self.context_layer is not None and self.state_layer is not None and self.network is not None
-        shift = self.context_layer(context.features[:, 1:]).transpose(0, 1)
+        shift = self.context_layer(context.at_visits()[:, 1:]).transpose(0, 1)
         last = self.network[0]
         assert isinstance(last, nn.Linear)
         net = Net(self.state_layer.weight, shift, last.weight, last.bias)

@@ -8,6 +8,7 @@ import torch
 from neurodyn.noise import RowNoise
 from neurodyn.sde.neural import MLPSDE
 from neurodyn.sde.paced import PacedLaw
+from neurodyn.solvers.fused_laws import plain_drift
 from neurodyn.solvers.rollout import rollout
 
 DOUBLE = torch.float64
@@ -69,6 +70,7 @@ def test_a_paced_law_is_the_law_with_another_clock() -> None:
         (lambda: MLPSDE(3, noise_type="scalar", static_size=1), "static_size: got 1 of 3 with scalar noise"),
         (lambda: PacedLaw(MLPSDE(3), 0.1), "law: 0 static coordinates"),
         (lambda: PacedLaw(law(), 0.0), "scale: 0.0 given"),
+        (lambda: plain_drift(MLPSDE(3, static_size=1)), "engine: .* no static coordinates"),
     ],
 )
 def test_bad_input(call, words: str) -> None:
