@@ -80,8 +80,6 @@ class Model(nn.Module):
         super().__init__()
         size = way.latent_size
         law = MLPSDE(size, HIDDEN, 1, linear=True, diffusion_bounds=(0.01, 1.5), activation="silu")
-        with torch.no_grad():
-            law.net.bias_out.sub_(2.0)  # begins with little noise, so that the drift has to explain the motion
         self.prior = Prior(law, GaussianInitial(size))
         self.encoder = make_encoder("window", 3, CONTEXT, hidden_size=HIDDEN, before=2, after=2, slopes=True)
         self.likelihood = make_likelihood("gaussian", size, 3, decoder="linear", noise=noise_sd)

@@ -169,8 +169,10 @@ def records(results: dict[str, Any], plain: dict[int, dict[str, list[float]]]) -
 
     def put(table: str, row: str, column: str, values: Sequence[float], seeds: Sequence[int], better: Any = "") -> None:
         unit = COLUMNS[column][0] if column in COLUMNS else ""
-        where = (table, row, column, list(values))
-        made.append(measured(*where, seeds=seeds, command=COMMAND, unit=unit, better=better))
+        record = measured(
+            table, row, column, list(values), seeds=seeds or [0], command=COMMAND, unit=unit, better=better
+        )
+        made.append(replace(record, seeds=tuple(seeds)))  # none where chance has no part
 
     for setup in plain:
         table = f"mocap35/setup{setup}"
@@ -184,7 +186,7 @@ def records(results: dict[str, Any], plain: dict[int, dict[str, list[float]]]) -
             put(own, row, "error", totals, seeds, "lower")
             put(own, row, "95 % over walks", [half_width(one["errors"]) for one in found], seeds)
             if len(totals) > 1:
-                put(own, row, "95 % over seeds", [half_width(totals)], [0])
+                put(own, row, "95 % over seeds", [half_width(totals)], [])
             for column in ("CRPS", "90 % coverage", "training", "memory"):
                 put(own, row, column, [one[column] for one in found], seeds, COLUMNS[column][1])
             for k in range(len(found[0]["errors"])):
@@ -193,10 +195,10 @@ def records(results: dict[str, Any], plain: dict[int, dict[str, list[float]]]) -
                 put(f"{table}-choices", row, choice, [one["choices"][choice] for one in found], seeds)
         for row, values in plain[setup].items():
             better = "" if "floor" in row else "lower"
-            put(table, row, "error", [sum(values) / len(values)], [0], better)
-            put(table, row, "95 % over walks", [half_width(values)], [0])
+            put(table, row, "error", [sum(values) / len(values)], [], better)
+            put(table, row, "95 % over walks", [half_width(values)], [])
             for k, value in enumerate(values):
-                put(f"{table}-walks", row, f"walk {k}", [value], [0], better)
+                put(f"{table}-walks", row, f"walk {k}", [value], [], better)
         for row, value, half, source in PUBLISHED[setup]:
             made.append(Record(table, row, "published", value, low=value - half, high=value + half, source=source))
     return made
