@@ -67,6 +67,52 @@ def load(setup: int = 1) -> Splits:
     )
 
 
+def change_speed(batch: SeriesBatch, log_sd: float, generator: torch.Generator) -> SeriesBatch:
+    """Augmentation: each walk at a speed of its own, exp(w) with w ~ N(0, log_sd²), within 3 sd.
+
+    Frame k becomes the walk at frame s + exp(w) k, between frames on the line between them. A faster walk ends earlier;
+    a slower one would end later, and keeps a stretch as long as the batch's, from a random frame s on.
+
+    Args:
+        batch: fully observed rows of evenly spaced frames, two or more.
+        log_sd: of the speed; 0 changes nothing.
+        generator: on the CPU.
+    """
+    rows, frames, size = batch.values.shape
+    speed = torch.exp(log_sd * torch.randn(rows, 1, generator=generator, dtype=torch.float64).clamp(-3, 3))
+    last = ((frames - 1) / speed + 1e-9).floor().clamp(max=frames - 1)
+    start = torch.rand(rows, 1, generator=generator, dtype=torch.float64) * (frames - 1 - last * speed).clamp(min=0)
+    place = torch.arange(frames, dtype=torch.float64)
+    there = (place <= last).to(batch.device)
+    position = (start + speed * torch.minimum(place, last)).clamp(max=frames - 1).to(batch.device)
+    left = position.long().clamp(max=frames - 2)
+    share = (position - left).to(batch.dtype)[..., None]
+    index = left[..., None].expand(-1, -1, size)
+    values = torch.lerp(batch.values.gather(1, index), batch.values.gather(1, index + 1), share)
+    mask = there[..., None].expand(values.shape).clone()
+    return SeriesBatch(batch.times, values, mask, ids=batch.ids, variables=batch.variables)
+
+
+def stretches(batch: SeriesBatch, frames: int, generator: torch.Generator) -> SeriesBatch:
+    """Augmentation: of each walk a stretch of `frames` observed frames from a random one on, its times from 0 on.
+
+    Args:
+        batch: rows without gaps; one with fewer frames is kept whole.
+        generator: on the CPU.
+    """
+    count = batch.present.sum(1)
+    room = (count.cpu() - frames).clamp(min=0) + 1
+    first = (torch.rand(len(room), generator=generator, dtype=torch.float64) * room).long().to(batch.device)
+    place = torch.arange(min(frames, batch.num_times), device=batch.device)
+    index = (first[:, None] + place).clamp(max=batch.num_times - 1)
+    wide = index[..., None].expand(-1, -1, batch.num_variables)
+    times = batch.times.gather(1, index)
+    mask = batch.mask.gather(1, wide) & (place < count[:, None])[..., None]
+    return SeriesBatch(
+        times - times[:, :1], batch.values.gather(1, wide), mask, ids=batch.ids, variables=batch.variables
+    )
+
+
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Arrays (16, 300, 50), (3, 300, 50) and (4, 300, 50) of a .mat file."""
     try:

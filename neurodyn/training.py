@@ -64,6 +64,7 @@ def fit(
     *,
     folder: Path | str | None = None,
     validate: Callable[[nn.Module, SeriesBatch], float] | None = None,
+    augment: Callable[[SeriesBatch, torch.Generator], SeriesBatch] | None = None,
     resume: bool = True,
 ) -> FitResult:
     """Train a model in place, and leave in it the weights that did best on the validation rows.
@@ -82,6 +83,8 @@ def fit(
             torchrun, a folder that all processes see.
         validate: score of the model on the validation rows, lower is better, called without gradients and always with
             the same random numbers; the mean negative ELBO if not given.
+        augment: what a step does to its rows before the loss: as many rows, with the step's own generator (on the CPU).
+            Validation rows are left as they are.
         resume: go on from the checkpoint in `folder` if there is one; a finished run then returns at once.
 
     Raises:
@@ -93,7 +96,7 @@ def fit(
     config = config or FitConfig()
     if validate is not None and validation is None:
         raise ValueError("validation: rows are wanted for the `validate` that was given")
-    run = _Run(model, train, validation, config, None if folder is None else Path(folder), validate)
+    run = _Run(model, train, validation, config, None if folder is None else Path(folder), validate, augment)
     run.begin(resume)
     forked = [run.device] if run.device.type == "cuda" else []
     # Layers such as dropout draw from torch's global generator, which is seeded at each step inside this fork only.
@@ -112,10 +115,12 @@ class _Run:
         config: FitConfig,
         folder: Path | None,
         validate: Callable[[nn.Module, SeriesBatch], float] | None,
+        augment: Callable[[SeriesBatch, torch.Generator], SeriesBatch] | None,
     ) -> None:
         self.device = parallel.local_device(config.device)
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.model, self.config, self.folder, self.validate = model.to(self.device, dtype), config, folder, validate
+        self.augment = augment
         self.train = train.to(dtype=dtype)
         self.validation = None if validation is None else validation.to(device=self.device, dtype=dtype)
         self.data = _digest(self.train)
@@ -195,6 +200,8 @@ class _Run:
         rows = self._rows_of(step)
         self.optimizer.zero_grad()
         if rows is not None:
+            if self.augment is not None:
+                rows = self.augment(rows, torch.Generator().manual_seed(self._seed("augment", step)))
             generator = self._generator("noise", step)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 loss: Loss = self.model.loss(rows, generator=generator)  # type: ignore[operator]
@@ -317,8 +324,8 @@ class _Run:
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
     def _seed(self, purpose: str, step: int) -> int:
-        rank = parallel.rank() if purpose == "noise" else 0
-        words = [self.config.seed, ("order", "noise", "validation").index(purpose), step, rank]
+        rank = parallel.rank() if purpose in ("noise", "augment") else 0
+        words = [self.config.seed, ("order", "noise", "validation", "augment").index(purpose), step, rank]
         return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:

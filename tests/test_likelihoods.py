@@ -341,3 +341,25 @@ def test_errors_name_the_argument():
         law.mean(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="values: got 1 variables, want 2"):
         law.log_prob(torch.zeros(1, 1, 1), torch.zeros(1, 1, 3), torch.ones(1, 1, 1, dtype=torch.bool))
+
+
+def test_shared_noise_is_one_number_that_is_learned_for_all_variables():
+    law = GaussianLikelihood("linear", 3, "shared", latent_size=2)
+    assert law.log_noise_sd.shape == (1,)
+    torch.testing.assert_close(law.noise_sd(), torch.full((3,), 0.5))
+    values, latent = torch.randn(40, 3), torch.zeros(40, 2)
+    fixed = GaussianLikelihood(law.decoder, 3, 0.5, latent_size=2)
+    mask = torch.rand(40, 3) < 0.8
+    torch.testing.assert_close(law.log_prob(values, latent, mask), fixed.log_prob(values, latent, mask))
+    # its best value is the root mean square of all residuals together
+    optimiser = torch.optim.LBFGS([law.log_noise_sd], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        loss = -law.log_prob(values, latent, mask).sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    residual = (values - law.mean(latent))[mask]
+    torch.testing.assert_close(law.noise_sd()[0], residual.square().mean().sqrt(), rtol=1e-3, atol=1e-3)

@@ -20,27 +20,29 @@ class GaussianLikelihood(Likelihood):
     """y ~ N(decoder(z), sd²).
 
     Args:
-        noise: "learned" (one sd per variable, starting at ``0.5``), "network" (the decoder gives an sd for every entry,
-            not below `MIN_NETWORK_SD`), or a fixed sd: a positive number, or one per variable.
+        noise: "learned" (one sd per variable, starting at ``0.5``), "shared" (one for all, learned), "network" (the
+            decoder gives an sd for every entry, not below `MIN_NETWORK_SD`), or a fixed sd: a positive number, or one
+            per variable.
     """
 
     def __init__(
         self,
         decoder: str | nn.Module,
         num_variables: int,
-        noise: Literal["learned", "network"] | float | Sequence[float] | Tensor = "learned",
+        noise: Literal["learned", "shared", "network"] | float | Sequence[float] | Tensor = "learned",
         *,
         latent_size: int | None = None,
         hidden_size: int = 64,
     ):
-        if isinstance(noise, str) and noise not in ("learned", "network"):
-            raise ValueError(f"noise: got {noise!r}, want 'learned', 'network' or a positive standard deviation")
+        if isinstance(noise, str) and noise not in ("learned", "shared", "network"):
+            raise ValueError(f"noise: got {noise!r}, want 'learned', 'shared', 'network' or a positive sd")
         self.parameters_per_variable = 2 if noise == "network" else 1
         super().__init__(decoder, num_variables, latent_size=latent_size, hidden_size=hidden_size)
         if noise == "network":
             self.log_noise_sd: Tensor | None = None
-        elif noise == "learned":
-            self.log_noise_sd = nn.Parameter(torch.full((num_variables,), math.log(0.5)))
+        elif noise in ("learned", "shared"):
+            count = num_variables if noise == "learned" else 1
+            self.log_noise_sd = nn.Parameter(torch.full((count,), math.log(0.5)))
         else:
             sd = torch.as_tensor(noise, dtype=torch.get_default_dtype())
             if (
@@ -58,7 +60,7 @@ class GaussianLikelihood(Likelihood):
             ValueError: ``noise="network"`` and no latent.
         """
         if self.log_noise_sd is not None:
-            return self.log_noise_sd.exp()
+            return self.log_noise_sd.exp().expand(self.num_variables)
         if latent is None:
             raise ValueError("latent: got None, want the latents (..., d), since a network gives this noise")
         return self._sd(self._decode(latent))

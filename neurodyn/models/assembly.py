@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from neurodyn.likelihoods import GaussianLikelihood, Likelihood, check_likelihood, make_likelihood
-from neurodyn.nets.encoders import make_encoder
+from neurodyn.nets.encoders import encoder_options, make_encoder
 from neurodyn.posteriors.base import Posterior
 from neurodyn.posteriors.matched import MatchedPosterior
 from neurodyn.posteriors.simulated import SimulatedPosterior
 from neurodyn.posteriors.smoother import SmootherPosterior
 from neurodyn.posteriors.start import EncodedStart, FilterStart, Start
+from neurodyn.sde.base import SDE
 from neurodyn.sde.initial import GaussianInitial
 from neurodyn.sde.linear_gaussian import LinearGaussian, TrendOU
 from neurodyn.sde.neural import MLPSDE
+from neurodyn.sde.paced import PacedLaw
 from neurodyn.sde.prior import CoreInitial, Prior
 from neurodyn.sde.residual import ResidualLaw
 from neurodyn.spelling import check_options
@@ -40,14 +42,22 @@ class LatentSDEConfig:
     """SDE Matching; simulation on a grid; or the exact smoother of the core."""
     latent_size: int = 8
     """d, without a core (with one it is the core's)."""
+    static_latents: int = 0
+    """Latents, beyond latent_size, that never move: constants of a series that its drift depends on. Without a core."""
+    pace: float = 0.0
+    """If positive, exp(pace c) is a series' speed, with c the last static latent: see `PacedLaw`."""
     likelihood: str = "gaussian"
     """gaussian, student_t, laplace, poisson, negative_binomial, bernoulli, categorical."""
     likelihood_options: dict[str, Any] | None = None
     """Further arguments of the likelihood, as numbers, names and lists: noise, exposure, link, num_classes."""
     decoder: Literal["linear", "mlp"] = "mlp"
     """Without a core; with one the decoder is the core's own read-out."""
-    encoder: Literal["gru", "attention"] = "gru"
+    encoder: Literal["gru", "attention", "window"] = "gru"
     """Reads the whole row for the posterior, and, causal, the history for the start."""
+    encoder_options: dict[str, Any] | None = None
+    """Further arguments of the posterior's encoder: num_layers, num_heads, before, after, stride, slopes, every."""
+    start_options: dict[str, Any] | None = None
+    """Further arguments of the start's encoder, which is causal: num_layers, num_heads, before, stride, slopes."""
     family: Literal["diagonal", "full", "flow"] = "diagonal"
     """Marginals of a matched posterior."""
     correction: bool = False
@@ -87,6 +97,10 @@ class LatentSDEConfig:
                 "posterior: 'matched' given with a core, whose levels and slopes carry no noise; "
                 "'smoother' or 'simulated' wanted"
             )
+        if self.static_latents and self.core is not None:
+            raise ValueError(f"static_latents: {self.static_latents} given with a core, 0 wanted")
+        if self.pace and not (self.pace > 0 and self.static_latents > 0):
+            raise ValueError(f"pace: {self.pace} given, 0, or a positive one and static_latents, wanted")
         if self.correction and (self.posterior != "matched" or self.diffusion != "constant"):
             raise ValueError("correction: given, but it is for a matched posterior and diffusion='constant'")
         for name, hint in get_type_hints(type(self)).items():
@@ -94,6 +108,8 @@ class LatentSDEConfig:
                 choices = ", ".join(get_args(hint))
                 raise ValueError(f"{name}: {getattr(self, name)!r} given, one of {choices} wanted")
         check_likelihood(self.likelihood, self.likelihood_options or {})
+        for name in ("encoder_options", "start_options"):
+            check_options(f"{name} for {self.encoder}", getattr(self, name) or {}, encoder_options(self.encoder))
         if self.core is not None:
             options = [name for name in inspect.signature(TrendOU).parameters if name != "num_variables"]
             check_options("core", self.core, options)
@@ -138,14 +154,24 @@ def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Par
 
     def encoder(causal: bool) -> nn.Module:
         extra = {"num_covariates": config.num_covariates, "num_static": config.num_static}
+        extra |= (config.start_options if causal else config.encoder_options) or {}
         return make_encoder(config.encoder, variables, context, hidden_size=config.hidden_size, causal=causal, **extra)
 
     start: Start
     if core is None:
-        size = noise_size = config.latent_size
-        law = MLPSDE(
-            size, config.hidden_size, 2, linear=True, bounded=4.0, diffusion=config.diffusion, activation="silu"
+        size = noise_size = config.latent_size + config.static_latents
+        law: SDE = MLPSDE(
+            size,
+            config.hidden_size,
+            2,
+            linear=True,
+            bounded=4.0,
+            diffusion=config.diffusion,
+            static_size=config.static_latents,
+            activation="silu",
         )
+        if config.pace:
+            law = PacedLaw(law, config.pace)
         prior = Prior(law, GaussianInitial(size))
         likelihood = make_likelihood(
             config.likelihood,
@@ -185,6 +211,7 @@ def _posterior(config: LatentSDEConfig, core: LinearGaussian | None, size: int, 
             inner_knots=config.inner_knots,
             num_times=config.num_times,
             correction=config.correction,
+            static_size=config.static_latents,
             hidden_size=config.hidden_size,
         )
     return SimulatedPosterior(
@@ -204,4 +231,5 @@ def _match_noise(likelihood: Likelihood, core: LinearGaussian) -> None:
     noise = getattr(likelihood, "log_noise_sd" if isinstance(likelihood, GaussianLikelihood) else "log_scale", None)
     if isinstance(noise, nn.Parameter):
         with torch.no_grad():
-            noise.copy_(0.5 * core.observation().variance.log())
+            log_sd = 0.5 * core.observation().variance.log()
+            noise.copy_(log_sd if noise.shape == log_sd.shape else log_sd.mean())

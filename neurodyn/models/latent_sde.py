@@ -17,7 +17,6 @@ from neurodyn.loss import Loss
 from neurodyn.models.assembly import LatentSDEConfig, Parts, assemble
 from neurodyn.models.home import at_home
 from neurodyn.models.linear_sde import LinearSDE
-from neurodyn.nets.context import Context
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, Posterior
 from neurodyn.posteriors.start import Start
@@ -119,7 +118,8 @@ class LatentSDE(nn.Module):
         context = self.encoder(batch)
         # Mixed precision ends here: path KLs and covariances need the digits.
         with torch.autocast(context.features.device.type, enabled=False):
-            context = Context(batch, context.features.to(batch.dtype), context.summary.to(batch.dtype))
+            whole = {"features": context.features.to(batch.dtype), "summary": context.summary.to(batch.dtype)}
+            context = context._replace(**whole)
             paths = self.posterior(context, self.prior, noise, self.num_samples)
             log_prob = self.likelihood.log_prob(batch.values, paths.z, batch.mask).sum(-1).mean(0)
             start = self.start.loss(batch, paths.z, noise)
@@ -139,14 +139,34 @@ class LatentSDE(nn.Module):
             ValueError: times before the history.
         """
         asked_from, history = history.device, at_home(history, self.encoder)
-        times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
+        times, latent = self._rolled_out(history, times, num_samples, noise)
+        samples = self.likelihood.sample(latent.to(history.dtype), noise)
+        return Forecast.of(history, times, samples).to(asked_from)
+
+    @torch.no_grad()
+    def forecast_mean(
+        self, history: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The mean of the values over the same latent paths as `forecast`'s, (B, H, D), without drawing their noise.
+
+        Cheaper and, for the same number of samples, closer to the exact mean than that of the samples. It may hold
+        numbers that are not finite, if a path explodes.
+        """
+        asked_from, history = history.device, at_home(history, self.encoder)
+        noise = RowNoise.of(history, generator)
+        _, latent = self._rolled_out(history, times, num_samples, noise)
+        return self.likelihood.mean(latent.to(history.dtype)).mean(0).to(asked_from)
+
+    def _rolled_out(
+        self, history: SeriesBatch, times: Tensor, num_samples: int, noise: RowNoise
+    ) -> tuple[Tensor, Tensor]:
+        """Times (B, H) and latents (S, B, H, d) of a forecast."""
+        times = check_forecast_times(history, times)
         mean, root = self.start.at_end(history.compact())
         draws = noise.samples("start", num_samples, mean.shape[-1], dtype=mean.dtype)
         z = mean + (root @ draws[..., None])[..., 0]
-        latent = rollout(self.prior.sde, z, history.last_time, times, noise, self.longest_step)
-        samples = self.likelihood.sample(latent.to(history.dtype), noise)
-        return Forecast.of(history, times, samples).to(asked_from)
+        return times, rollout(self.prior.sde, z, history.last_time, times, noise, self.longest_step)
 
     @torch.no_grad()
     def detail(

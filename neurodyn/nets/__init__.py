@@ -6,12 +6,14 @@ from neurodyn.nets.encoders import ENCODERS, make_encoder
 from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
 from neurodyn.nets.spline import hermite, refine_knots
+from neurodyn.nets.window import WindowEncoder
 
 __all__ = [
     "ENCODERS",
     "AttentionEncoder",
     "Context",
     "GRUDecayEncoder",
+    "WindowEncoder",
     "hermite",
     "make_encoder",
     "mlp",

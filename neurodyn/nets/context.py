@@ -19,9 +19,26 @@ class Context(NamedTuple):
 
     batch: SeriesBatch
     features: Tensor
-    """(B, T, C), one vector per visit."""
+    """(B, T, C), one vector per visit; (B, K, C) where the encoder gives `places`."""
     summary: Tensor
     """(B, C), a function of the row's observed visits only."""
+    places: Tensor | None = None
+    """(B, K), the visits that the features stand at, for encoders that leave some out; None: at every visit."""
+
+    @property
+    def times(self) -> Tensor:
+        """(B, K) float64: when the features are."""
+        return self.batch.times if self.places is None else self.batch.times.gather(1, self.places)
+
+    def at_visits(self) -> Tensor:
+        """The features (B, T, C), for parts that need them at every visit.
+
+        Raises:
+            ValueError: an encoder that leaves visits out.
+        """
+        if self.places is not None:
+            raise ValueError("encoder: one with features at some visits given, one with features at every visit wanted")
+        return self.features
 
 
 class VisitInputs(NamedTuple):

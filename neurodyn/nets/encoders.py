@@ -5,6 +5,7 @@ An encoder is any module with ``forward(batch: SeriesBatch) -> Context`` and an 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -12,11 +13,20 @@ from torch import nn
 from neurodyn.nets.attention import AttentionEncoder
 from neurodyn.nets.context import Context
 from neurodyn.nets.gru_decay import GRUDecayEncoder
+from neurodyn.nets.window import WindowEncoder
 
-__all__ = ["ENCODERS", "AttentionEncoder", "Context", "GRUDecayEncoder", "make_encoder"]
+__all__ = ["ENCODERS", "AttentionEncoder", "Context", "GRUDecayEncoder", "WindowEncoder", "make_encoder"]
 
-ENCODERS = ("gru", "attention")
+ENCODERS = ("gru", "attention", "window")
 """The names that `make_encoder` knows."""
+
+_CLASSES = {"gru": GRUDecayEncoder, "attention": AttentionEncoder, "window": WindowEncoder}
+_COMMON = ("num_variables", "context_size", "hidden_size", "num_covariates", "num_static", "causal", "direction")
+
+
+def encoder_options(encoder: str) -> list[str]:
+    """Arguments of an encoder's class beyond those that all share and those that say whether it is causal."""
+    return [name for name in inspect.signature(_CLASSES[encoder]).parameters if name not in _COMMON]
 
 
 def make_encoder(
@@ -33,10 +43,11 @@ def make_encoder(
     """An encoder from its name, or the given instance if it fits.
 
     Args:
-        encoder: "gru" (`GRUDecayEncoder`), "attention" (`AttentionEncoder`), or a module, which is handed back.
+        encoder: "gru" (`GRUDecayEncoder`), "attention" (`AttentionEncoder`), "window" (`WindowEncoder`), or a module,
+            which is handed back.
         num_variables, context_size, hidden_size, num_covariates, num_static: see the classes.
         causal: features at a visit depend on that visit and on earlier ones only (for "gru": direction "forward",
-            otherwise "both").
+            otherwise "both"; for "window": nothing after the visit).
         options: further arguments of the class, such as ``num_layers`` of "attention".
 
     Raises:
@@ -53,4 +64,8 @@ def make_encoder(
         return GRUDecayEncoder(num_variables, context_size, **shared, **options)
     if encoder == "attention":
         return AttentionEncoder(num_variables, context_size, causal=causal, **shared, **options)
+    if encoder == "window":
+        if causal and options.setdefault("after", 0) != 0:
+            raise ValueError(f"after: got {options['after']} for a causal encoder, want 0")
+        return WindowEncoder(num_variables, context_size, **shared, **options)
     raise ValueError(f"encoder: got {encoder!r}, want one of {', '.join(ENCODERS)} or a module")

@@ -109,17 +109,25 @@ def _weave(visits: Tensor, inner: Tensor) -> Tensor:
     return torch.cat((body, visits[:, -1:]), 1)
 
 
+def _beside(moving: Tensor, static: Tensor) -> Tensor:
+    """Channels (mu, log sigma) of the moving latents, then of the static ones, as those of all together."""
+    (mean, log_sd), (static_mean, static_log_sd) = moving.chunk(2, -1), static.chunk(2, -1)
+    return torch.cat((mean, static_mean, log_sd, static_log_sd), -1)
+
+
 class MatchedPosterior(Posterior):
     """The simulation-free posterior of SDE Matching.
 
     Args:
         latent_size: d. context_size: of the encoder's features.
         family: "diagonal", "full" or "flow" marginals.
-        inner_knots: spline knots between two visits.
+        inner_knots: spline knots between two visits (two of those that the encoder gives features at).
         num_times: stratified times per row and step for the path KL. In evaluation mode, a fixed quadrature.
         correction: add the divergence-free correction (Gaussian families; a diffusion that does not depend on z). It
             never raises the KL under a prior whose mean slope is found exactly, as a linear one's (`mean_jacobian`).
         scale: standard deviation of the marginals of a fresh posterior.
+        static_size: how many of the last latents never move, as the prior's law says; their marginal comes from the
+            context's summary and is the same at all times. For diagonal marginals.
     """
 
     def __init__(
@@ -133,29 +141,55 @@ class MatchedPosterior(Posterior):
         correction: bool = False,
         hidden_size: int = 64,
         scale: float = 0.3,
+        static_size: int = 0,
     ) -> None:
         if family not in FAMILIES:
             raise ValueError(f"family: {family!r} given, one of {sorted(FAMILIES)} wanted")
         if correction and family == "flow":
             raise ValueError("correction: given with family 'flow', a Gaussian family ('diagonal', 'full') is wanted")
+        if not 0 <= static_size < latent_size or (static_size and (family != "diagonal" or correction)):
+            raise ValueError(
+                f"static_size: {static_size} of {latent_size} given with family {family!r}; fewer than all, 'diagonal' "
+                "and no correction wanted"
+            )
         super().__init__()
         self.family: Family = FAMILIES[family](latent_size)
-        self.num_times, self.correction = num_times, correction
-        self.head = CurveHead(
-            context_size, self.family.num_channels, inner_knots, self.family.start(scale), hidden_size
-        )
+        self.num_times, self.correction, self.static_size = num_times, correction, static_size
+        moving = FAMILIES[family](latent_size - static_size)
+        self.head = CurveHead(context_size, moving.num_channels, inner_knots, moving.start(scale), hidden_size)
+        if static_size:
+            self.static_net = mlp([context_size, hidden_size, 2 * static_size], zero_last=True)
+            last = self.static_net[-1]
+            assert isinstance(last, nn.Linear)
+            with torch.no_grad():
+                last.bias.copy_(DiagonalAffine(static_size).start(scale))
 
     def curve(self, context: Context) -> Curve:
-        """The channels' splines, for B rows."""
-        return self.head(context.features, context.batch.times)
+        """The channels' splines, for B rows, with knots where the features stand and `inner_knots` between them."""
+        curve = self.head(context.features, context.times)
+        if not self.static_size:
+            return curve
+        constant = self.static_net(context.summary)[:, None].expand(-1, curve.knots.shape[1], -1)
+        flat = torch.zeros_like(constant)
+        return Curve(
+            curve.knots,
+            _beside(curve.values, constant),
+            _beside(curve.slope_left, flat),
+            _beside(curve.slope_right, flat),
+        )
 
     def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
         """See `Posterior`. The KL is an unbiased estimate over times and eps."""
+        if self.static_size != prior.sde.static_size:
+            raise ValueError(
+                f"prior: a law with {prior.sde.static_size} static coordinates given, {self.static_size} wanted, as the"
+                " posterior has"
+            )
         times, dtype = context.batch.times, context.features.dtype
         size = self.family.size
         curve = self.curve(context)
         eps = noise.paired("visits", num_samples, times.shape[1], size, dtype=dtype)
-        here = curve.at_knots(self.head.inner + 1)
+        here = curve.at_knots(self.head.inner + 1) if context.places is None else curve.at(times)[0]
         visits = self.family.sample(here, torch.zeros_like(here), eps)
         points, weights = path_times(curve.knots, noise, self.num_times if self.training else None)
         eps = noise.paired("times", num_samples, points.shape[1], size, dtype=dtype)
@@ -183,12 +217,13 @@ class MatchedPosterior(Posterior):
         return _MatchedLaw(self, self.curve(context), sde)
 
     def control(self, curve: Curve, sde: SDE, times: Tensor, eps: Tensor) -> tuple[MarginalSample, Tensor]:
-        """The sample and g^-1 (f - h), (S, B, M, m), the correction included."""
+        """The sample and g^-1 (f - h), (S, B, M, m), the correction included; m counts no static coordinates."""
         if sde.noise_type == "diagonal" and sde.coordinatewise and not sde.state_independent:
             # g^-1 (velocity + g^2 score / 2 + g g' - h), with g and its slope evaluated once
             sample = self.family.sample(*curve.at(times), eps)
-            value, slope = sde.coordinate_slope(times, sample.z)
-            control = (sample.velocity - sde.drift(times, sample.z)) / value + 0.5 * value * sample.score + slope
+            value, slope = (_moving(sde, part) for part in sde.coordinate_slope(times, sample.z))
+            gap = _moving(sde, sample.velocity - sde.drift(times, sample.z))
+            control = gap / value + 0.5 * value * _moving(sde, sample.score) + slope
         else:
             sample, drift = self.drift(curve, sde, times, eps)
             control = _whiten(sde, times, sample.z, drift - sde.drift(times, sample.z))
@@ -273,6 +308,11 @@ def mean_jacobian(sde: SDE, times: Tensor, mean: Tensor, root: Tensor, inverse: 
     return ((higher - lower) / (2 * 3**0.5)).movedim(0, -1) @ inverse
 
 
+def _moving(sde: SDE, vector: Tensor) -> Tensor:
+    """The coordinates that move: the others have nothing to be compared."""
+    return vector[..., : vector.shape[-1] - sde.static_size]
+
+
 def _outer(sde: SDE, times: Tensor, z: Tensor, vector: Tensor) -> Tensor:
     """g g^T vector, (..., d)."""
     diffusion = sde.diffusion(times, z)
@@ -291,7 +331,7 @@ def _whiten(sde: SDE, times: Tensor, z: Tensor, gap: Tensor) -> Tensor:
     """g^-1 gap, (..., d)."""
     diffusion = sde.diffusion(times, z)
     if sde.noise_type == "diagonal":
-        return gap / diffusion
+        return _moving(sde, gap) / _moving(sde, diffusion)
     if diffusion.shape[-1] != diffusion.shape[-2]:
         raise ValueError(
             f"prior: noise of shape {tuple(diffusion.shape[-2:])} given; a matched posterior needs noise on every "

@@ -110,7 +110,7 @@ class SimulatedPosterior(Posterior):
     def start(self, context: Context, prior: Prior) -> tuple[Tensor, Tensor]:
         """q(z at the first visit): mean (B, d) and lower triangular root (B, d, d)."""
         size = self.latent_size
-        mean, log_diagonal, below = self.start_net(context.features[:, 0]).split((size, size, size * size), -1)
+        mean, log_diagonal, below = self.start_net(context.at_visits()[:, 0]).split((size, size, size * size), -1)
         return mean, below.unflatten(-1, (size, size)).tril(-1) + torch.diag_embed(log_diagonal.exp())
 
     def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
@@ -193,7 +193,7 @@ class SimulatedPosterior(Posterior):
     def _fused(self, law: SDE, context: Context, control: _Control) -> FusedLaw:
         """The steered prior as the fused engine asks for it."""
         assert self.context_layer is not None and self.state_layer is not None and self.network is not None
-        shift = self.context_layer(context.features[:, 1:]).transpose(0, 1)
+        shift = self.context_layer(context.at_visits()[:, 1:]).transpose(0, 1)
         last = self.network[0]
         assert isinstance(last, nn.Linear)
         net = Net(self.state_layer.weight, shift, last.weight, last.bias)
@@ -219,7 +219,7 @@ class SimulatedPosterior(Posterior):
 
     def _tables(self, context: Context) -> _Tables:
         """What the control needs of the context, once per gap."""
-        features = context.features[:, 1:]
+        features = context.at_visits()[:, 1:]
         coefficients = self.affine_net(features).unflatten(-1, (1 + SCALES, -1))
         return _Tables(coefficients, None if self.context_layer is None else self.context_layer(features))
 

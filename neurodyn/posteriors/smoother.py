@@ -78,7 +78,7 @@ class SmootherPosterior(Posterior):
         batch, law, observation = context.batch, self.core.law, self.core.observation()
         values = batch.values.to(observation.bias.dtype)
         if self.net is not None:
-            shift, log_weight = self.net(context.features).to(observation.bias.dtype).chunk(2, -1)
+            shift, log_weight = self.net(context.at_visits()).to(observation.bias.dtype).chunk(2, -1)
             sd = observation.variance.sqrt()
             # bounded: a pseudo-observation is at most 3 noise sds off, and weighs between e^-4 and e^4 of a real one
             values = values + 3 * sd * torch.tanh(shift / 3)

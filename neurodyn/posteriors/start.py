@@ -66,7 +66,7 @@ class EncodedStart(Start):
         """See `Start`."""
         context: Context = self.encoder(batch)
         size = self.latent_size
-        mean, log_diagonal, below = self.net(context.features).split((size, size, size**2), -1)
+        mean, log_diagonal, below = self.net(context.at_visits()).split((size, size, size**2), -1)
         root = below.unflatten(-1, (size, size)).tril(-1) + torch.diag_embed(log_diagonal.exp())
         return mean, root
 
@@ -97,7 +97,7 @@ class FilterStart(Start):
             eye = torch.eye(filtered.mean.shape[-1], dtype=filtered.mean.dtype, device=filtered.mean.device)
             root = torch.linalg.cholesky(filtered.covariance + 1e-10 * eye)
         context: Context = self.encoder(batch)
-        shift, log_scale = self.net(context.features).to(root.dtype).chunk(2, -1)
+        shift, log_scale = self.net(context.at_visits()).to(root.dtype).chunk(2, -1)
         mean = filtered.mean + (root @ shift[..., None])[..., 0]
         return mean, root * torch.exp(torch.tanh(log_scale))[..., None, :]
 

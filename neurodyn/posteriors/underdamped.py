@@ -77,7 +77,7 @@ class UnderdampedPosterior(Posterior):
 
     def curve(self, context: Context) -> Curve:
         """The channels of B rows as functions of time; those of positions have one slope at each knot."""
-        return one_slope(self.head(context.features, context.batch.times), self.family.num_smooth)
+        return one_slope(self.head(context.features, context.times), self.family.num_smooth)
 
     def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
         """See `Posterior`. The KL is an unbiased estimate over times and eps."""

@@ -31,6 +31,7 @@ class SDE(nn.Module):
         state_size: d. noise_size: m.
         coordinatewise: diagonal noise whose i-th entry depends on z_i and t only (what Milstein steps need, and what
             makes derivatives of the diffusion cost one pass instead of d).
+        static_size: how many of the last coordinates never move: drift and diffusion are zero there.
         state_independent: the diffusion does not depend on z. Ito and Stratonovich then agree.
     """
 
@@ -39,6 +40,7 @@ class SDE(nn.Module):
     state_size: int
     noise_size: int
     coordinatewise: bool = False
+    static_size: int = 0
     state_independent: bool = False
 
     def drift(self, t: Time, z: Tensor) -> Tensor:

@@ -121,6 +121,8 @@ class MLPSDE(SDE):
         linear: False; True for a learned A z + b, zero at the start; or a law whose drift is that part (a fitted
             `LinearLaw`, for example), whose parameters then belong to this law too. With a law the residual starts at
             exactly zero, so that training starts where that law ends.
+        static_size: how many of the last coordinates never move: constants of a series, which the drift depends on. For
+            diagonal noise.
         bounded: if given, the residual is bounded * tanh(network / bounded): far from the data the linear part rules.
         activation: "softplus", "silu" or "tanh".
 
@@ -141,22 +143,29 @@ class MLPSDE(SDE):
         diffusion_bounds: tuple[float, float] = (1e-3, 1.0),
         time_dependent: bool = False,
         linear: bool | SDE = False,
+        static_size: int = 0,
         bounded: float | None = None,
         activation: Activation = "softplus",
     ) -> None:
         _check_choices(state_size, noise_type, noise_size, sde_type, diffusion, diffusion_bounds, linear, bounded)
+        if not 0 <= static_size < state_size or (static_size and (noise_type != "diagonal" or isinstance(linear, SDE))):
+            raise ValueError(
+                f"static_size: got {static_size} of {state_size} with {noise_type} noise, want fewer than all, "
+                "diagonal noise, and no law as linear part"
+            )
         super().__init__()
-        self.state_size = state_size
+        self.state_size, self.static_size = state_size, static_size
+        moving = state_size - static_size
         self.noise_type, self.sde_type = noise_type, sde_type
         self.noise_size = 1 if noise_type == "scalar" else state_size if noise_size is None else noise_size
         self.state_independent = diffusion == "constant" or noise_type == "additive"
         self.coordinatewise = noise_type == "diagonal"
         self.time_dependent, self.bounded = time_dependent, bounded
         inputs = state_size + time_dependent
-        self.residual = _network(inputs, hidden_size, hidden_layers, state_size, activation)
+        self.residual = _network(inputs, hidden_size, hidden_layers, moving, activation)
         self.linear: Any = None
         if linear is True:
-            self.linear = nn.Linear(state_size, state_size)
+            self.linear = nn.Linear(state_size, moving)
             _zero(self.linear)
         elif isinstance(linear, SDE):
             self.linear = linear
@@ -167,7 +176,7 @@ class MLPSDE(SDE):
         entries = state_size * self.noise_size
         network, diagonal = diffusion == "network", noise_type == "diagonal"
         # Learned constants: logarithms for diagonal noise, which keeps it positive; else a matrix of any sign.
-        base: Tensor | None = torch.full((state_size,), math.log(middle)) if diagonal else None
+        base: Tensor | None = torch.full((moving,), math.log(middle)) if diagonal else None
         if noise_type == "scalar":
             base = torch.full((state_size, 1), middle)
         elif not diagonal:
@@ -175,7 +184,7 @@ class MLPSDE(SDE):
         self.net: Any = None
         if network and diagonal:
             options: dict[str, Any] = {"low": low, "high": self.reach, "time_dependent": time_dependent}
-            self.net = CoordinatewiseNet(state_size, hidden_size, hidden_layers, activation=activation, **options)
+            self.net = CoordinatewiseNet(moving, hidden_size, hidden_layers, activation=activation, **options)
         elif network and noise_type in ("scalar", "general"):
             self.net = _network(inputs, hidden_size, hidden_layers, entries, activation)
         elif network and time_dependent:
@@ -190,13 +199,14 @@ class MLPSDE(SDE):
         if self.bounded is not None:
             moved = self.bounded * torch.tanh(moved / self.bounded)
         if self.linear is None:
-            return moved
-        return moved + (self.linear.drift(t, z) if isinstance(self.linear, SDE) else self.linear(z))
+            return self._with_rest(moved)
+        return self._with_rest(moved + (self.linear.drift(t, z) if isinstance(self.linear, SDE) else self.linear(z)))
 
     def diffusion(self, t: Time, z: Tensor) -> Tensor:
         """(..., d) for diagonal noise, else (..., d, m)."""
         if self.noise_type == "diagonal":
-            return self.net(t, z) if self.base is None else self.base.exp().expand_as(z)
+            moving = z[..., : self.state_size - self.static_size]
+            return self._with_rest(self.net(t, moving) if self.base is None else self.base.exp().expand_as(moving))
         shape = (*z.shape[:-1], self.state_size, self.noise_size)
         if self.net is None:
             return self.base.expand(shape)
@@ -208,8 +218,12 @@ class MLPSDE(SDE):
         """The diagonal diffusion and dg_i/dz_i, both (..., d), in closed form."""
         if not isinstance(self.net, CoordinatewiseNet):
             return super().coordinate_slope(t, z)
-        value, slope = self.net.value_and_slope(t, z)
-        return value, slope
+        value, slope = self.net.value_and_slope(t, z[..., : self.state_size - self.static_size])
+        return self._with_rest(value), self._with_rest(slope)
+
+    def _with_rest(self, moving: Tensor) -> Tensor:
+        """Zeros added for the coordinates that do not move."""
+        return nn.functional.pad(moving, (0, self.static_size)) if self.static_size else moving
 
     def _inputs(self, t: Time, z: Tensor) -> Tensor:
         return torch.cat((z, time_column(t, z)), -1) if self.time_dependent else z

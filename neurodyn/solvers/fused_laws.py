@@ -63,10 +63,10 @@ def plain_drift(law: SDE) -> Net:
     plain = _mlp(law)
     layers: list[Any] = list(plain.residual)
     fits = len(layers) == 3 and isinstance(layers[1], nn.Softplus)
-    if not fits or plain.linear is not None or plain.bounded is not None or plain.time_dependent:
+    if not fits or plain.linear is not None or plain.bounded is not None or plain.time_dependent or plain.static_size:
         raise ValueError(
             "engine: got 'fused' for an MLPSDE with another drift, want one hidden layer with softplus alone: "
-            "no linear part, no bound, no time"
+            "no linear part, no bound, no time, no static coordinates"
         )
     return Net(layers[0].weight, layers[0].bias, layers[2].weight, layers[2].bias)
 

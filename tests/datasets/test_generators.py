@@ -99,26 +99,30 @@ def test_data_follow_the_seed(module) -> None:
     assert not torch.equal(first.values[:, 0], other.values[:, 0])
 
 
-@pytest.mark.parametrize(("setting", "times", "end"), [("matching", 41, 1.0), ("torchsde", 100, 2.0)])
+@pytest.mark.parametrize(
+    ("setting", "times", "end"), [("matching", 41, 1.0), ("torchsde", 100, 2.0), ("noisy", 21, 5.0)]
+)
 def test_lorenz_is_standardised_by_its_training_rows(setting, times, end) -> None:
     splits = lorenz.load(setting, rows=64, held_out=8)
     assert splits.train.values.shape == (64, times, 3)
     assert splits.test.num_rows == splits.validation.num_rows == 8
     assert splits.train.times[0, -1].item() == end
-    assert splits.train.values.mean((0, 1)).abs().max() < 1e-3
-    assert splits.train.values.std((0, 1)).numpy() == pytest.approx([1, 1, 1], abs=1e-3)
+    noise = splits.info["noise_sd"]  # added after the standardisation
+    error = 5 * noise / math.sqrt(64 * times)
+    assert splits.train.values.mean((0, 1)).abs().max() < error
+    assert splits.train.values.std((0, 1)).numpy() == pytest.approx([math.sqrt(1 + noise**2)] * 3, abs=error)
 
 
-def test_lorenz_starts_as_its_drift_and_noise_say() -> None:
-    """One short step from x(0): mean and variance of the increments against drift dt and (b x)^2 dt."""
+@pytest.mark.parametrize("additive", [False, True])
+def test_lorenz_starts_as_its_drift_and_noise_say(additive) -> None:
+    """One short step from x(0): mean and variance of the increments against drift dt and (b x)^2 dt or b^2 dt."""
     dt, noise = 1e-4, (0.1, 0.28, 0.3)
-    x = lorenz.simulate(
-        200_000, torch.tensor([0.0, dt], dtype=torch.float64), noise, 1, torch.Generator().manual_seed(0)
-    )
+    times = torch.tensor([0.0, dt], dtype=torch.float64)
+    x = lorenz.simulate(200_000, times, noise, 1, torch.Generator().manual_seed(0), additive=additive)
     start, step = x[:, 0], x[:, 1] - x[:, 0]
     x1, x2, x3 = start.T
     drift = torch.stack([10 * (x2 - x1), 28 * x1 - x2 - x1 * x3, x1 * x2 - 8 / 3 * x3], 1)
-    scaled = (step - drift * dt) / (torch.tensor(noise) * start * dt**0.5)
+    scaled = (step - drift * dt) / (torch.tensor(noise) * (1.0 if additive else start) * dt**0.5)
     assert scaled.mean(0).abs().max() < 5 / math.sqrt(200_000)
     assert (scaled.var(0) - 1).abs().max() < 5 * math.sqrt(2 / 200_000)
 
@@ -126,7 +130,7 @@ def test_lorenz_starts_as_its_drift_and_noise_say() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: lorenz.load("noisy"), ["setting", "'noisy'", "matching"]),
+        (lambda: lorenz.load("rough"), ["setting", "'rough'", "matching"]),
         (lambda: lorenz.load(rows=0), ["rows", "0"]),
         (lambda: linear_gaussian.load(dimension=0), ["dimension", "0"]),
         (lambda: linear_gaussian.load(visits=0), ["visits", "0"]),

@@ -28,6 +28,28 @@ def test_options_reach_the_likelihood_and_survive_saving(tmp_path) -> None:
     torch.testing.assert_close(real.noise_sd(), torch.tensor([0.1, 0.2]))
 
 
+def test_options_reach_the_encoders_and_survive_saving(tmp_path) -> None:
+    options = {"encoder_options": {"before": 3, "every": 2}, "start_options": {"before": 1}}
+    model = LatentSDE.build(num_variables=2, latent_size=2, encoder="window", inner_knots=0, **options, **SIZES)
+    again = LatentSDE.load(model.save(tmp_path / "window"))
+    batch = SeriesBatch(torch.arange(5.0).expand(2, 5), torch.randn(2, 5, 2), ids=("a", "b"))
+    assert again.encoder(batch).places.tolist() == [[0, 2, 4]] * 2
+    assert again.start.encoder.offsets.tolist() == [-1, 0]
+    one, two = (m.loss(batch, generator=torch.Generator().manual_seed(0)).elbo for m in (model.eval(), again.eval()))
+    assert torch.equal(one, two)
+
+
+def test_the_mean_forecast_is_the_mean_of_the_same_paths() -> None:
+    torch.manual_seed(0)
+    model = build("gaussian", noise=1e-4)
+    history = SeriesBatch(torch.tensor([[0.0, 0.5], [0.0, 1.0]]), torch.randn(2, 2, 2), ids=("a", "b"))
+    times = torch.tensor([[1.0, 2.0, 2.5], [1.5, 2.0, 4.0]])
+    mean = model.forecast_mean(history, times, 40, generator=torch.Generator().manual_seed(3))
+    samples = model.forecast(history, times, 40, generator=torch.Generator().manual_seed(3)).samples
+    torch.testing.assert_close(mean, samples.mean(0), atol=1e-4, rtol=1e-4)
+    assert (samples.std(0) > 1e-2).all()  # the paths differ, their noise about the decoder's answer does not show
+
+
 def test_a_categorical_model_is_built_and_forecasts_codes() -> None:
     model = build("categorical", num_classes=3)
     assert isinstance(model.likelihood, CategoricalLikelihood)
@@ -56,6 +78,14 @@ def test_fixed_noise_on_a_core_stays_fixed_and_learned_noise_starts_at_the_cores
         (lambda: LatentSDE.on(LinearSDE(2), num_variables=3), ["num_variables: 3 given", "linear model's"]),
         (lambda: build("poisson", exposur=0.1), ["options of poisson: 'exposur'", "did you mean 'exposure'?"]),
         (lambda: build("bernoulli", noise=0.1), ["options of bernoulli: 'noise' given, none wanted"]),
+        (
+            lambda: LatentSDE.build(num_variables=2, encoder="window", encoder_options={"ever": 5}),
+            ["encoder_options for window: 'ever'", "did you mean 'every'?"],
+        ),
+        (
+            lambda: LatentSDE.build(num_variables=2, encoder="window", start_options={"after": 1}),
+            ["after: got 1 for a causal encoder"],
+        ),
         (lambda: build("categorical"), ["options of categorical: 'num_classes' not given"]),
         (lambda: LatentSDEConfig(2, likelihood="poison"), ["likelihood: 'poison'", "poisson"]),
         (

@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurodyn.nets.encoders import AttentionEncoder, Context, GRUDecayEncoder, make_encoder
+from neurodyn.nets.encoders import AttentionEncoder, Context, GRUDecayEncoder, WindowEncoder, make_encoder
 from neurodyn.series import SeriesBatch
 
 KINDS = ["gru-forward", "gru-backward", "gru-both", "attention", "attention-causal"]
-CAUSAL = ["gru-forward", "attention-causal"]
+KINDS += ["window", "window-causal", "window-slopes"]
+CAUSAL = ["gru-forward", "attention-causal", "window-causal"]
 DTYPES = [torch.float32, torch.float64]
 NUM_COVARIATES, NUM_STATIC = 2, 3
 
@@ -20,6 +21,10 @@ def encoder_of(kind, num_variables, dtype=torch.float64, covariates=True):
     name, _, variant = kind.partition("-")
     if name == "gru":
         net = GRUDecayEncoder(num_variables, 5, hidden_size=12, direction=variant, **sizes)
+    elif name == "window":
+        after = 0 if variant == "causal" else 2
+        slopes = variant == "slopes"
+        net = WindowEncoder(num_variables, 5, hidden_size=12, before=2, after=after, slopes=slopes, **sizes)
     else:
         net = AttentionEncoder(num_variables, 5, hidden_size=12, causal=variant == "causal", num_heads=2, **sizes)
     return net.to(dtype)
@@ -299,7 +304,7 @@ def test_errors_name_the_argument():
         GRUDecayEncoder(2, 4, direction="sideways")
     with pytest.raises(ValueError, match="hidden_size"):
         AttentionEncoder(2, 4, hidden_size=10, num_heads=4)
-    for kind in ("gru", "attention"):
+    for kind in ("gru", "attention", "window"):
         with pytest.raises(ValueError, match="got 2 variables, want 3"):
             make_encoder(kind, 3, 4).double()(batch)
         with pytest.raises(ValueError, match=r"batch.covariates: got 2 columns, want 1"):

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, Loss, fit
 
 
@@ -199,3 +200,20 @@ def test_requests_that_cannot_be_met_are_named(mean_model, series):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device: 'cuda'"):
             fit(mean_model(), series, config=settings(device="cuda"))
+
+
+def test_augment_changes_what_is_trained_on_and_not_what_is_validated(mean_model, series, mean_of_observed):
+    draws = []
+
+    def shift(batch, generator):
+        draws.append(torch.randn((), generator=generator).item())
+        return SeriesBatch(batch.times, batch.values + 3.0 * batch.mask, batch.mask, ids=batch.ids)
+
+    model = mean_model()
+    config = settings(steps=400, schedule="cosine", warmup_steps=10, validate_every=400)
+    result = fit(model, series, series, config, augment=shift)
+    assert torch.allclose(model.mean, mean_of_observed(series) + 3.0, atol=1e-6)
+    assert result.best_value == pytest.approx(-model.loss(series).elbo.mean().item())
+    first, draws[:] = draws[:], []
+    fit(mean_model(), series, config=settings(steps=5), augment=shift)
+    assert draws == first[:5] and len(set(first)) == 400  # a step's draws are the seed's, and no two steps share them
