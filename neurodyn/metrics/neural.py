@@ -212,7 +212,7 @@ def few_shot_bits_per_spike(
 def poisson_regression(inputs: Array, counts: Array, new_inputs: Array, alpha: float = 1e-3) -> Array:
     """Expected counts (m, neurons) at `new_inputs` (m, k), by a Poisson regression per neuron.
 
-    Fitted on `inputs` (n, k) and `counts` (n, neurons). Inputs are standardised by the first ones; a neuron without a spike gets `SMALLEST_RATE`.
+    Fitted on `inputs` (n, k), standardised, and `counts` (n, neurons); a neuron without a spike gets `SMALLEST_RATE`.
     """
     _sklearn()
     from sklearn.linear_model import PoissonRegressor
