@@ -51,7 +51,7 @@ def spike_batch(
     trials, bins, neurons = table.shape
     names = tuple(variables) if variables is not None else tuple(f"n{k + 1}" for k in range(neurons))
     rows = tuple(ids) if ids is not None else tuple(f"trial-{k}" for k in range(trials))
-    known = ~np.isnan(table)
+    known: Array = ~np.isnan(table)
     if where := _first(known & ((table < 0) | (table != np.round(table)))):
         row, bin_, unit = where
         raise ValueError(
@@ -64,7 +64,7 @@ def spike_batch(
             f"counts: neuron {names[unit]} has no observed bin in {rows[row]}, one in every trial wanted; leave out "
             "the neuron or the trial"
         )
-    if where := _first(np.asarray(np.nansum(table, (0, 1)) == 0)):
+    if where := _first(np.nansum(table, (0, 1)) == 0):
         raise ValueError(f"counts: neuron {names[where[0]]} is silent in all {trials} trials, one spike wanted")
     moves = None
     if behaviour is not None:

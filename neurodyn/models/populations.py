@@ -56,14 +56,14 @@ POPULATION_MODELS: dict[str, Entry] = {
         "Transformer",
         "NDT-like: attention over bins that fills in hidden counts.",
         PopulationTransformer,
-        {},
+        {"hidden_size": 40},
         _SCHEDULE | {"learning_rate": 3e-3},
     ),
     "released": Entry(
         "LangevinFlow as released",
         "The published recurrences, with their quirks.",
         ReleasedFlow,
-        {"keep": 0.7},
+        {"keep": 0.7, "hidden_size": 32},
         _SCHEDULE | {"learning_rate": 3e-3, "kl_weight": 0.1, "clip_norm": 0.0},
     ),
     "simulated": Entry(
