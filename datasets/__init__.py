@@ -23,6 +23,8 @@ _NAMES = (
     "physionet2012",
     "time_imm",
     "lorenz_spikes",
+    "population_dynamics",
+    "recordings",
 )
 
 

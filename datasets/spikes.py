@@ -64,14 +64,16 @@ def spike_batch(
             f"counts: neuron {names[unit]} has no observed bin in {rows[row]}, one in every trial wanted; leave out "
             "the neuron or the trial"
         )
-    if where := _first(np.nansum(table, (0, 1)) == 0):
+    silent: Array = np.nansum(table, (0, 1)) == 0
+    if where := _first(silent):
         raise ValueError(f"counts: neuron {names[where[0]]} is silent in all {trials} trials, one spike wanted")
     moves = None
     if behaviour is not None:
         moves = np.asarray(behaviour, dtype=np.float64)
         if moves.shape[:2] != (trials, bins) or moves.ndim != 3:
             raise ValueError(f"behaviour: shape {moves.shape} given, ({trials}, {bins}, columns) wanted")
-        if where := _first(np.isnan(moves) & known.any(2)[..., None]):
+        missing: Array = np.isnan(moves) & np.any(known, axis=2, keepdims=True)
+        if where := _first(missing):
             row, bin_, column = where
             raise ValueError(
                 f"behaviour: NaN in column {column} at bin {bin_} of {rows[row]}, a number at every observed bin "
@@ -194,7 +196,7 @@ def sample_behaviour(
     middles = (edges[1:] + edges[:-1]) / 2
     total = np.concatenate([np.zeros((1, signal.shape[1])), np.cumsum(signal, 0)])
     for row, at in enumerate(zero):
-        index = np.searchsorted(t, at + edges)
+        index = np.searchsorted(t, at + edges - 1e-9)
         size = np.diff(index)
         full = size > 0
         found[row, full] = (total[index[1:]] - total[index[:-1]])[full] / size[full, None]
