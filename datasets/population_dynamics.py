@@ -105,7 +105,7 @@ def _lorenz(
         for _ in range(every):
             x = move(x)
     path = (path - path.mean((0, 1))) / path.std((0, 1))
-    loading = random.normal(size=(3, neurons)) * 0.9
+    loading = random.normal(size=(3, neurons)) * 0.5
     return path, np.exp(path @ loading + 0.3 * random.normal(size=neurons))
 
 

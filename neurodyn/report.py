@@ -233,11 +233,11 @@ def _comparison(section: Section, table: pd.DataFrame, ours: str | None) -> None
     best = {renamed[c]: flags for c, flags in best_of_columns(table).items()}
     back = {new: str(old) for old, new in renamed.items()}
     shown = table.rename(columns=renamed).rename_axis(index=table.index.name or "model")
-    column_of_rates = table.columns[0] in _HIGHER
+    higher_first = table.columns[0] in _HIGHER
     caption = (
         "Bold: the best of a column, ties at three digits included."
-        if column_of_rates
-        else "Bold: the best of a column (for coverage the nearest to its level), ties at three digits included. Errors "
+        if higher_first
+        else "Bold: the best of a column (coverage: the nearest to its level), ties at three digits included. Errors "
         "are lower for better forecasts; a narrow width is good only where the coverage is right."
     )
     section.table(shown, caption, best=best, show=lambda c, v: show(back[c], v), marked_row=ours)

@@ -225,7 +225,7 @@ def poisson_regression(inputs: Array, counts: Array, new_inputs: Array, alpha: f
         if counts[:, k].any():
             # beyond any count seen: an exponential of inputs far from those seen
             top = 10 * counts[:, k].max()
-            regressor = PoissonRegressor(alpha=alpha, max_iter=500).fit(x, counts[:, k])
+            regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(x, counts[:, k])
             found[:, k] = np.clip(regressor.predict(new), SMALLEST_RATE, top)
     return found
 

@@ -20,9 +20,9 @@ class _Regressed:
     """Rates of all neurons by a Poisson regression on features of the held-in ones.
 
     Args:
-        held_out: positions of neurons that are not read. num_observed: bins that are read, all if not given; the rates
-            of the last one are those of all later bins. smooth: standard deviation of the Gaussian kernel, in bins.
-        alpha: penalty of the regressions.
+        held_out: positions of neurons that are not read. num_observed: bins that are read, all if not given. All later
+            bins get one rate, regressed on the features of the last bin that is read.
+        smooth: standard deviation of the Gaussian kernel, in bins. alpha: penalty of the regressions.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class _Regressed:
         """Keep the training bins; the regressions are fitted when rates are asked for."""
         self._learn(train)
         self.features = self._features(train)
-        self.counts = train.values[:, : self.num_observed].double().cpu().numpy()
+        self.counts = train.values.double().cpu().numpy()
         return self
 
     def rates(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 1, *, seed: int = 0) -> Tensor:
@@ -57,11 +57,19 @@ class _Regressed:
         if self.features is None or self.counts is None:
             raise ValueError("rates: asked of a model that was not fitted, fit(train) wanted before")
         new = self._features(batch)
-        known = (self.features.reshape(-1, new.shape[-1]), self.counts.reshape(-1, self.counts.shape[-1]))
-        found = poisson_regression(*known, new.reshape(-1, new.shape[-1]), self.alpha)
+        size, read = new.shape[-1], self.features.shape[1]
+        seen = self.counts[:, :read].reshape(-1, self.counts.shape[-1])
+        found = poisson_regression(self.features.reshape(-1, size), seen, new.reshape(-1, size), self.alpha)
         found = found.reshape(*new.shape[:2], -1)
-        later = (batch.num_times if bins is None else bins) - found.shape[1]
-        return torch.as_tensor(np.concatenate([found, np.repeat(found[:, -1:], max(later, 0), 1)], 1))
+        more = (batch.num_times if bins is None else bins) - found.shape[1]
+        if more <= 0:
+            return torch.as_tensor(found)
+        after = self.counts[:, read:]
+        if after.shape[1]:
+            last = poisson_regression(self.features[:, -1], after.sum(1), new[:, -1], self.alpha) / after.shape[1]
+        else:
+            last = found[:, -1]
+        return torch.as_tensor(np.concatenate([found, np.repeat(last[:, None], more, 1)], 1))
 
 
 class SmoothingGLM(_Regressed):
