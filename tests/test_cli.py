@@ -133,4 +133,7 @@ def test_the_installed_command_answers_without_loading_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "pbcseq" in done.stdout, done.stderr
     done = subprocess.run([sys.executable, "-m", "neurodyn.cli", "nothing"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (2, "neurodyn: no command 'nothing': there are forecast, neural, datasets\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "neurodyn: no command 'nothing': there are forecast, neural, datasets\n",
+    )

@@ -38,6 +38,7 @@ class Entry(NamedTuple):
 
 _SCHEDULE: dict[str, Any] = {"steps": 600, "batch_size": 64, "learning_rate": 1e-2, "warmup_steps": 20}
 _LATENT = _SCHEDULE | {"kl_weight": 0.3}
+_SLOWER = _LATENT | {"learning_rate": 4e-3}  # paths of many steps diverge at more
 _FREE, _PATHS = {"mode": "simulation_free"}, {"mode": "simulated", "num_samples": 1}
 
 POPULATION_MODELS: dict[str, Entry] = {
@@ -67,7 +68,7 @@ POPULATION_MODELS: dict[str, Entry] = {
         _SCHEDULE | {"learning_rate": 3e-3, "kl_weight": 0.1, "clip_norm": 0.0},
     ),
     "simulated": Entry(
-        "LangevinFlow, simulated", "Posterior paths simulated bin by bin.", LangevinFlow, _PATHS, _LATENT
+        "LangevinFlow, simulated", "Posterior paths simulated bin by bin.", LangevinFlow, _PATHS, _SLOWER
     ),
     "simulation_free": Entry(
         "LangevinFlow, simulation-free",
@@ -81,7 +82,7 @@ POPULATION_MODELS: dict[str, Entry] = {
         "The same trained by its ELBO.",
         LangevinFlow,
         _PATHS,
-        _LATENT | {"kl_weight": 1.0},
+        _SLOWER | {"kl_weight": 1.0},
     ),
     "simulation_free_elbo": Entry(
         "LangevinFlow, simulation-free, β = 1",

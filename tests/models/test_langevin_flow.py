@@ -103,7 +103,7 @@ def test_elbo_meets_the_evidence_of_a_quadratic_potential(mode: str) -> None:
     def gap() -> float:
         with torch.no_grad():
             elbo = torch.stack([model.loss(batch).elbo.double() for _ in range(40)]).mean(0)
-        return float((exact - elbo).mean())
+        return float((exact - elbo).detach().mean())
 
     before = gap()
     fit(model, batch, None, FitConfig(steps=500, batch_size=0, learning_rate=1e-2, progress=False))
