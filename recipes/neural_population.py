@@ -145,8 +145,8 @@ def _known(config: Config) -> Task:
     elif config.dataset in SIMULATED:
         splits = datasets.load(config.dataset)
     else:
-        names = [*SIMULATED, *recordings.SOURCES]
-        raise ValueError(f"dataset: {config.dataset!r} given, one of {', '.join(names)} wanted")
+        known = ", ".join((*SIMULATED, *recordings.SOURCES))
+        raise ValueError(f"dataset: {config.dataset!r} given, one of {known} wanted")
     info, train = splits.info, SeriesBatch.concat([splits.train, splits.validation])
     bins, moves = train.num_times, None
     if train.covariates is not None and splits.test.covariates is not None:
