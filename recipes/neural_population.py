@@ -30,7 +30,7 @@ from neurodyn.datasets import recordings
 from neurodyn.datasets.nwb import Recording, read_benchmark_set, read_nwb
 from neurodyn.datasets.spike_files import h5_tables, read_lfads, read_nlb, write_submission
 from neurodyn.datasets.spikes import Window, counts_of
-from neurodyn.metrics.neural import bits_per_spike, few_shot_bits_per_spike, rate_r2, ridge, velocity_r2
+from neurodyn.metrics.neural import few_shot_bits_per_spike, population_scores, ridge
 from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.populations import POPULATION_MODELS, FittedPopulation, fit_population
 from neurodyn.plots import neural as plots
@@ -194,19 +194,10 @@ def _rows(recording: Recording, index: Array) -> Recording:
 
 
 def score(task: Task, train_rates: Array, rates: Array) -> dict[str, float]:
-    """Scores of one model: what the data allow of co-bps, fp-bps, decoding R2 and rate R2."""
-    counts, outside, seen = counts_of(task.test), list(task.held_out), slice(0, task.observed)
-    found: dict[str, float] = {}
-    if np.nansum(counts[:, seen][..., outside]) > 0:
-        found["co-bps"] = bits_per_spike(rates[:, seen][..., outside], counts[:, seen][..., outside])
-    if np.nansum(counts[:, task.observed :]) > 0:
-        found["fp-bps"] = bits_per_spike(rates[:, task.observed :], counts[:, task.observed :])
-    if task.moves is not None:
-        parts = (train_rates, task.moves[0], rates, task.moves[1])
-        found["decoding R2"] = velocity_r2(*(part[:, seen] for part in parts))
-    if task.truth is not None:
-        found["rate R2"] = float(np.nanmean(rate_r2(rates[:, seen], task.truth[:, seen])))
-    return found
+    """Scores of one model on the test trials."""
+    counts = counts_of(task.test)
+    more: dict[str, Any] = {"truth": task.truth, "train_rates": train_rates, "moves": task.moves}
+    return population_scores(rates, counts, task.held_out, task.observed, **more)
 
 
 def run(config: Config) -> Path:

@@ -174,6 +174,38 @@ def tp_correlation(rates: ArrayLike, scored: ArrayLike, conditions: ArrayLike, p
     return float(np.mean(found))
 
 
+def population_scores(
+    rates: ArrayLike,
+    counts: ArrayLike,
+    held_out: Sequence[int],
+    observed: int,
+    *,
+    truth: ArrayLike | None = None,
+    train_rates: ArrayLike | None = None,
+    moves: tuple[ArrayLike, ArrayLike] | None = None,
+) -> dict[str, float]:
+    """What the data allow of co-bps, fp-bps, decoding R2 and rate R2 (mean over neurons, observed bins), by name.
+
+    Args:
+        rates, counts: (trials, bins, N). held_out: neurons that were not read. observed: bins that were.
+        truth: known expected counts per bin. train_rates, moves: of the training trials; their behaviour and that of
+            the trials scored, (trials, bins, columns).
+    """
+    found: dict[str, float] = {}
+    predicted, spikes, seen = np.asarray(rates, dtype=float), np.asarray(counts, dtype=float), slice(0, observed)
+    outside = list(held_out)
+    if np.nansum(spikes[:, seen][..., outside]) > 0:
+        found["co-bps"] = bits_per_spike(predicted[:, seen][..., outside], spikes[:, seen][..., outside])
+    if np.nansum(spikes[:, observed:]) > 0:
+        found["fp-bps"] = bits_per_spike(predicted[:, observed:], spikes[:, observed:])
+    if moves is not None and train_rates is not None:
+        parts = (np.asarray(part)[:, seen] for part in (train_rates, moves[0], predicted, moves[1]))
+        found["decoding R2"] = velocity_r2(*parts)
+    if truth is not None:
+        found["rate R2"] = float(np.nanmean(rate_r2(predicted[:, seen], np.asarray(truth)[:, seen])))
+    return found
+
+
 def few_shot_bits_per_spike(
     train_latents: ArrayLike,
     train_counts: ArrayLike,
