@@ -1,8 +1,8 @@
 """Rates of held-out neurons and later bins of real recordings by every model: `python -m benchmarks.recordings`.
 
 Table recordings/NAME for each: co-bps on a fifth of the units, never read, fp-bps on the last fifth of the bins, and
-the R2 of behaviour decoded from the rates, where there is one. Folds of trials as in `neurodyn.datasets.recordings`; the
-seed of a fit is its fold. All trials but the fold's train, for a fixed number of steps.
+the R2 of behaviour decoded from the rates, where there is one. Folds of trials as in `neurodyn.datasets.recordings`;
+the seed of a fit is its fold. All trials but the fold's train, for a fixed number of steps.
 """
 
 from __future__ import annotations
