@@ -241,10 +241,14 @@ def few_shot_bits_per_spike(
     return float(np.mean(scores))
 
 
-def poisson_regression(inputs: Array, counts: Array, new_inputs: Array, alpha: float = 1e-3) -> Array:
+def poisson_regression(
+    inputs: Array, counts: Array, new_inputs: Array, alpha: float = 1e-3, *, own: Sequence[int | None] | None = None
+) -> Array:
     """Expected counts (m, neurons) at `new_inputs` (m, k), by a Poisson regression per neuron.
 
     Fitted on `inputs` (n, k), standardised, and `counts` (n, neurons); a neuron without a spike gets `SMALLEST_RATE`.
+    No rate is above the highest of those fitted, but for a thousandth of them. `own` says, neuron by neuron, which
+    input to leave out: the one made of its own counts, which would predict them best.
     """
     _sklearn()
     from sklearn.linear_model import PoissonRegressor
@@ -255,10 +259,11 @@ def poisson_regression(inputs: Array, counts: Array, new_inputs: Array, alpha: f
     found = np.full((len(new), counts.shape[1]), SMALLEST_RATE)
     for k in range(counts.shape[1]):
         if counts[:, k].any():
-            # beyond any count seen: an exponential of inputs far from those seen
-            top = 10 * counts[:, k].max()
-            regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(x, counts[:, k])
-            found[:, k] = np.clip(regressor.predict(new), SMALLEST_RATE, top)
+            used = np.arange(x.shape[1]) if own is None or own[k] is None else np.arange(x.shape[1]) != own[k]
+            regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(x[:, used], counts[:, k])
+            # an exponential of inputs far from those seen knows no bound
+            top = np.quantile(regressor.predict(x[:, used]), 0.999)
+            found[:, k] = np.clip(regressor.predict(new[:, used]), SMALLEST_RATE, top)
     return found
 
 

@@ -42,7 +42,7 @@ _SLOWER = _LATENT | {"learning_rate": 4e-3}  # paths of many steps diverge at mo
 _FREE, _PATHS = {"mode": "simulation_free"}, {"mode": "simulated", "num_samples": 1}
 
 POPULATION_MODELS: dict[str, Entry] = {
-    "smoothing": Entry("smoothing + GLM", "Poisson regressions on smoothed counts.", SmoothingGLM, {"smooth": 3.0}, {}),
+    "smoothing": Entry("smoothing + GLM", "Poisson regressions on smoothed counts.", SmoothingGLM, {}, {}),
     "factors": Entry(
         "factor model",
         "Poisson regressions on smoothed factors of the counts' roots.",
@@ -138,7 +138,7 @@ def fit_population(
     if name not in POPULATION_MODELS:
         raise ValueError(f"name: {name!r} given, one of {', '.join(POPULATION_MODELS)} wanted")
     entry, started = POPULATION_MODELS[name], time.monotonic()
-    reads: dict[str, Any] = {"held_out": held_out, "num_observed": num_observed}
+    reads: dict[str, Any] = {"bin_width": bin_width, "held_out": held_out, "num_observed": num_observed}
     chosen = {**entry.settings, **reads, **(settings or {})}
     if not entry.schedule:
         model = entry.make(**chosen).fit(train)
@@ -148,7 +148,7 @@ def fit_population(
     schedule["warmup_steps"] = min(schedule["warmup_steps"], schedule["steps"] // 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = entry.make.build(train, bin_width=bin_width, **chosen)
+        network = entry.make.build(train, **chosen)
     assert isinstance(network, nn.Module)
     config = FitConfig(**schedule, seed=seed, device=device, progress=progress)  # type: ignore[arg-type]
     result = fit(network, train, None, config, folder=folder)

@@ -108,9 +108,9 @@ def test_bad_input_names_itself(population) -> None:
     with pytest.raises(ValueError, match="name: 'lfads' given"):
         fit_population("lfads", train, bin_width=0.02)
     with pytest.raises(ValueError, match="smooth: 0 given"):
-        SmoothingGLM(smooth=0)
+        SmoothingGLM(0.02, smooth=0)
     with pytest.raises(ValueError, match="not fitted"):
-        SmoothingGLM().rates(train)
+        SmoothingGLM(0.02).rates(train)
     with pytest.raises(ValueError, match="kind: 'rnn' given"):
         BinnedEncoder(3, 4, kind="rnn")
     with pytest.raises(ValueError, match="readout: 'deep' given"):

@@ -22,15 +22,22 @@ class _Regressed:
     Args:
         held_out: positions of neurons that are not read. num_observed: bins that are read, all if not given. All later
             bins get one rate, regressed on the features of the last bin that is read.
-        smooth: standard deviation of the Gaussian kernel, in bins. alpha: penalty of the regressions.
+        bin_width: in s. smooth: standard deviation of the Gaussian kernel, in s. alpha: penalty of the regressions.
     """
 
     def __init__(
-        self, held_out: tuple[int, ...] = (), num_observed: int | None = None, smooth: float = 3.0, alpha: float = 1e-2
+        self,
+        bin_width: float,
+        held_out: tuple[int, ...] = (),
+        num_observed: int | None = None,
+        smooth: float = 0.05,
+        alpha: float = 0.03,
     ) -> None:
-        if not smooth > 0:
-            raise ValueError(f"smooth: {smooth} given, a positive number of bins wanted")
-        self.held_out, self.num_observed, self.smooth, self.alpha = tuple(held_out), num_observed, smooth, alpha
+        for name, given in (("bin_width", bin_width), ("smooth", smooth)):
+            if not given > 0:
+                raise ValueError(f"{name}: {given} given, a positive number of seconds wanted")
+        self.held_out, self.num_observed, self.alpha = tuple(held_out), num_observed, alpha
+        self.kernel = smooth / bin_width
         self.features: Array | None = None
         self.counts: Array | None = None
 
@@ -41,6 +48,10 @@ class _Regressed:
 
     def _features(self, batch: SeriesBatch) -> Array:
         raise NotImplementedError
+
+    def _own(self, neurons: int) -> list[int | None] | None:
+        """Which feature is a neuron's own counts, if one is."""
+        return None
 
     def _learn(self, train: SeriesBatch) -> None:
         """Before regressions."""
@@ -59,7 +70,8 @@ class _Regressed:
         new = self._features(batch)
         size, read = new.shape[-1], self.features.shape[1]
         seen = self.counts[:, :read].reshape(-1, self.counts.shape[-1])
-        found = poisson_regression(self.features.reshape(-1, size), seen, new.reshape(-1, size), self.alpha)
+        own = self._own(batch.num_variables)
+        found = poisson_regression(self.features.reshape(-1, size), seen, new.reshape(-1, size), self.alpha, own=own)
         found = found.reshape(*new.shape[:2], -1)
         more = (batch.num_times if bins is None else bins) - found.shape[1]
         if more <= 0:
@@ -73,18 +85,22 @@ class _Regressed:
 
 
 class SmoothingGLM(_Regressed):
-    """Poisson regressions on the logarithms of smoothed held-in counts, the benchmark's own baseline.
+    """Poisson regressions on the logarithms of smoothed held-in counts of other neurons, after the benchmark's baseline.
 
     Args: those of the base; offset: counts added before the logarithm, 1e-4 in the benchmark. More is better where
         neurons are nearly silent.
     """
 
-    def __init__(self, offset: float = 1e-2, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, bin_width: float, *, offset: float = 0.03, **options: Any) -> None:
+        super().__init__(bin_width, **options)
         self.offset = offset
 
+    def _own(self, neurons: int) -> list[int | None] | None:
+        inside = [k for k in range(neurons) if k not in self.held_out]
+        return [inside.index(k) if k in inside else None for k in range(neurons)]
+
     def _features(self, batch: SeriesBatch) -> Array:
-        return np.log(gaussian_filter1d(self._read(batch), self.smooth, axis=1) + self.offset)
+        return np.log(gaussian_filter1d(self._read(batch), self.kernel, axis=1) + self.offset)
 
 
 class FactorModel(_Regressed):
@@ -95,8 +111,8 @@ class FactorModel(_Regressed):
     Args: `num_factors` and those of `SmoothingGLM`.
     """
 
-    def __init__(self, num_factors: int = 8, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, bin_width: float, *, num_factors: int = 6, **options: Any) -> None:
+        super().__init__(bin_width, **options)
         self.num_factors = num_factors
         self.analysis: Any = None
 
@@ -111,4 +127,4 @@ class FactorModel(_Regressed):
     def _features(self, batch: SeriesBatch) -> Array:
         roots = np.sqrt(self._read(batch))
         factors = self.analysis.transform(roots.reshape(-1, roots.shape[-1]))
-        return gaussian_filter1d(factors.reshape(*roots.shape[:2], -1), self.smooth, axis=1)
+        return gaussian_filter1d(factors.reshape(*roots.shape[:2], -1), self.kernel, axis=1)
