@@ -47,7 +47,7 @@ POPULATION_MODELS: dict[str, Entry] = {
         "factor model",
         "Poisson regressions on smoothed factors of the counts' roots.",
         FactorModel,
-        {"smooth": 3.0},
+        {},
         {},
     ),
     "gru": Entry(

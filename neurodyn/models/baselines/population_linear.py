@@ -85,7 +85,7 @@ class _Regressed:
 
 
 class SmoothingGLM(_Regressed):
-    """Poisson regressions on the logarithms of smoothed held-in counts of other neurons, after the benchmark's baseline.
+    """Poisson regressions on logarithms of smoothed held-in counts of other neurons, after the benchmark's baseline.
 
     Args: those of the base; offset: counts added before the logarithm, 1e-4 in the benchmark. More is better where
         neurons are nearly silent.
