@@ -8,11 +8,15 @@ JOBS ?= 2
 # One thread per process: the tests run in JOBS processes, and small tensors gain nothing from more.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test benchmark docs lint format clean
+.PHONY: demo demo-neural test benchmark docs lint format clean
 
 # Fit a latent SDE to the embedded data and compare it with the baselines; prints where the report is.
 demo: $(VENV)/core
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/python recipes/forecast.py
+
+# Fit LangevinFlow to a simulated population and compare its rates with those of the baselines.
+demo-neural: $(VENV)/neural
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python recipes/neural_population.py
 
 # Style, types and every test but those marked slow.
 test: lint
@@ -54,6 +58,10 @@ $(VENV)/core: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --quiet --constraint constraints.txt --editable .
 	touch $@
 
+$(VENV)/neural: $(VENV)/core
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[neural]'
+	touch $@
+
 $(VENV)/dev: $(VENV)/core
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural]'
 	touch $@

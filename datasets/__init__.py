@@ -14,7 +14,18 @@ from neurodyn.spelling import nearest
 
 __all__ = ["Splits", "histories", "load", "names"]
 
-_NAMES = ("pbcseq", "ornstein_uhlenbeck", "linear_gaussian", "lorenz", "mocap35", "physionet2012", "time_imm")
+_NAMES = (
+    "pbcseq",
+    "ornstein_uhlenbeck",
+    "linear_gaussian",
+    "lorenz",
+    "mocap35",
+    "physionet2012",
+    "time_imm",
+    "lorenz_spikes",
+    "population_dynamics",
+    "recordings",
+)
 
 
 def names() -> tuple[str, ...]:

@@ -18,6 +18,7 @@ HELP = """usage: neurodyn COMMAND [options]
 
 commands:
   forecast           fit models to irregular series and compare their forecasts (--help lists the options)
+  neural             fit models to neural spikes: rates, latents, forward predictions, decoded behaviour
   datasets list      the data sets that can be loaded by name
   datasets info NAME where a data set comes from, its licence and how to load it
 
@@ -82,6 +83,13 @@ def _forecast(words: list[str]) -> None:
     recipe.run(tyro.cli(recipe.Config, args=words, prog="neurodyn forecast"))
 
 
+def _neural(words: list[str]) -> None:
+    import tyro
+
+    recipe = importlib.import_module("neurodyn.recipes.neural_population")
+    recipe.run(tyro.cli(recipe.Config, args=words, prog="neurodyn neural"))
+
+
 def _datasets(words: list[str]) -> None:
     action = _choose(words[0] if words else "", {"list": _list_datasets, "info": _show_dataset}, "datasets command")
     action(words[1:])
@@ -116,7 +124,7 @@ def _load_of(tree: ast.Module) -> ast.FunctionDef | None:
     return next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "load"), None)
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"forecast": _forecast, "datasets": _datasets}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"forecast": _forecast, "neural": _neural, "datasets": _datasets}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LOWER = ("crps", "crps_fair", "mae", "mse", "rmse", "energy_score", "gaussian_nll", "nll", "log_score")
+_HIGHER = ("co-bps", "fp-bps", "decoding R2", "rate R2", "% of the oracle")
 _COVERAGE = re.compile(r"coverage_(\d+(?:\.\d+)?)$")
 _LEVEL = 0.01
 """Scores within one per cent of each other are called level."""
@@ -39,6 +40,7 @@ def write_report(
     history: Sequence[Mapping[str, Any]] = (),
     best_step: int | None = None,
     diagnostics: Sequence[Diagnostic] = (),
+    pictures: Mapping[str, Sequence[tuple[Figure, str]]] | None = None,
     forecasts: Sequence[tuple[Figure, str]] = (),
     calibration: Sequence[tuple[Figure, str]] = (),
     comparison: pd.DataFrame | None = None,
@@ -57,6 +59,7 @@ def write_report(
         model_text, model_facts: what was fitted, in words and as names with values.
         history: records of :func:`neurodyn.training.fit`. ``best_step``: where the weights were selected.
         diagnostics: from :mod:`neurodyn.diagnostics`.
+        pictures: further sections by their headings, each pictures with their captions.
         forecasts, calibration: pictures with their captions, from :mod:`neurodyn.plots`.
         comparison: models (the index) by scores (the columns, named as in :func:`neurodyn.metrics.evaluate`). The best
             of each column is marked, and the first column decides who wins.
@@ -99,9 +102,9 @@ def write_report(
         if any(d.parts for d in diagnostics):
             caption = "Each diagnostic by coordinate, span of time or level. The line is where the bars belong."
             section.figure(plots.diagnostic_bars(diagnostics), caption)
-    for name, pictures in (("Forecasts", forecasts), ("Calibration", calibration)):
+    for name, drawn in (*(pictures or {}).items(), ("Forecasts", forecasts), ("Calibration", calibration)):
         section = page.section(name)
-        for figure, caption in pictures:
+        for figure, caption in drawn:
             section.figure(figure, caption)
     if comparison is not None:
         section = page.section("Comparison").text(who_wins(comparison, ours)).text(comparison_text)
@@ -136,34 +139,42 @@ def who_wins(table: pd.DataFrame, ours: str | None = None) -> str:
     column = str(table.columns[0])
     badness = _badness(column, table.iloc[:, 0])
     if badness is None:
-        raise ValueError(f"comparison: first column {column!r} given, one of {', '.join(_LOWER)} wanted, which decides")
+        raise ValueError(
+            f"comparison: first column {column!r} given, one of {', '.join(_LOWER + _HIGHER)} wanted, which decides"
+        )
     if ours is not None and ours not in table.index:
         raise ValueError(f"ours: {ours!r} given, one of the models {', '.join(map(str, table.index))} wanted")
     order = badness.sort_values(kind="stable").dropna()
     if order.empty:
         return f"No model has a {_name(column)}."
     winner, lowest = str(order.index[0]), float(order.iloc[0])
+    sign = -1.0 if column in _HIGHER else 1.0
+    best = number(sign * lowest)
     if len(order) == 1:
-        return f"{winner} has a {_name(column)} of {number(lowest)}; there is nothing to compare it with."
+        return f"{winner} has a {_name(column)} of {best}; there is nothing to compare it with."
     level = [str(m) for m, v in order.iloc[1:].items() if v - lowest <= _LEVEL * abs(lowest)]
     mark = ", the model of this run," if ours == winner else ""
-    says = f"The winner is {winner}{mark} with a {_name(column)} of {number(lowest)}; "
+    says = f"The winner is {winner}{mark} with a {_name(column)} of {best}; "
     says += (
         f"level with it, within 1 %: {', '.join(level)}."
         if level
-        else f"next comes {order.index[1]} with {number(float(order.iloc[1]))}."
+        else f"next comes {order.index[1]} with {number(sign * float(order.iloc[1]))}."
     )
     if ours is None or ours == winner:
         return says
     if ours not in order.index:
         return f"{says} The model of this run, {ours}, has no score."
     place, mine = list(order.index).index(ours) + 1, float(order[ours])
-    gap = f", {style.percent((mine - lowest) / abs(lowest), 1)} above the winner" if lowest else ""
-    return f"{says} The model of this run, {ours}, comes {_ordinal(place)} of {len(order)} with {number(mine)}{gap}."
+    side = "below" if column in _HIGHER else "above"
+    gap = f", {style.percent((mine - lowest) / abs(lowest), 1)} {side} the winner" if lowest else ""
+    with_ = f"with {number(sign * mine)}{gap}"
+    return f"{says} The model of this run, {ours}, comes {_ordinal(place)} of {len(order)} {with_}."
 
 
 def _badness(column: str, values: pd.Series) -> pd.Series | None:
     """Smaller is better; None where neither end of the column is."""
+    if column in _HIGHER:
+        return -values
     coverage = _COVERAGE.match(column)
     if coverage:
         return (values - float(coverage[1]) / 100).abs()
@@ -222,9 +233,12 @@ def _comparison(section: Section, table: pd.DataFrame, ours: str | None) -> None
     best = {renamed[c]: flags for c, flags in best_of_columns(table).items()}
     back = {new: str(old) for old, new in renamed.items()}
     shown = table.rename(columns=renamed).rename_axis(index=table.index.name or "model")
+    higher_first = table.columns[0] in _HIGHER
     caption = (
-        "Bold: the best of a column (for coverage the nearest to its level), ties at three digits included. Errors are "
-        "lower for better forecasts; a narrow width is good only where the coverage is right."
+        "Bold: the best of a column, ties at three digits included."
+        if higher_first
+        else "Bold: the best of a column (coverage: the nearest to its level), ties at three digits included. Errors "
+        "are lower for better forecasts; a narrow width is good only where the coverage is right."
     )
     section.table(shown, caption, best=best, show=lambda c, v: show(back[c], v), marked_row=ours)
 

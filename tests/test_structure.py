@@ -36,7 +36,7 @@ FLOOR_OF = {f"neurodyn.{room}": floor for floor, rooms in FLOORS.items() for roo
 FACE_FLOOR = 5  # of the package's own face, which re-exports from the floors below: for programs, not for its parts
 PACKAGE_FOLDERS = ("neurodyn", "datasets", "recipes")
 # Importable under another name than the package that brings it.
-BROUGHT_BY: dict[str, str] = {"triton": "torch"}  # for CUDA
+BROUGHT_BY: dict[str, str] = {"triton": "torch", "sklearn": "scikit-learn"}  # triton: for CUDA
 
 
 class Module(NamedTuple):

@@ -3,6 +3,7 @@
 from neurodyn.models.assembly import LatentSDEConfig
 from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, RegressedLastValue
 from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
+from neurodyn.models.langevin_flow import LangevinFlow, LangevinFlowConfig
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.readings import read_latent_sde
@@ -12,6 +13,8 @@ __all__ = [
     "FORECASTERS",
     "DirectGRU",
     "Fitted",
+    "LangevinFlow",
+    "LangevinFlowConfig",
     "LastValue",
     "LatentODE",
     "LatentSDE",

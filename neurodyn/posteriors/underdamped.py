@@ -81,16 +81,20 @@ class UnderdampedPosterior(Posterior):
 
     def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
         """See `Posterior`. The KL is an unbiased estimate over times and eps."""
+        return self.along(self.curve(context), context.batch.times, prior, noise, num_samples)
+
+    def along(self, curve: Curve, times: Tensor, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
+        """States at `times` (B, T), which need not be the curve's knots, and the KL over the knots' span."""
         law = self._law(prior.sde)
-        times, dtype = context.batch.times, context.features.dtype
-        curve = self.curve(context)
+        dtype = curve.values.dtype
         at_visits = jet(curve, times)
         eps = noise.paired("visits", num_samples, times.shape[1], 2 * self.size, dtype=dtype)
         z = self.family.sample(at_visits, eps).z
         points, weights = path_times(curve.knots, noise, self.num_times if self.training else None)
         eps = noise.paired("times", num_samples, points.shape[1], 2 * self.size, dtype=dtype)
         rate = 0.5 * self.control(curve, law, points, eps)[1].square().sum(-1).mean(0)
-        mean, root = self.family.moments((at_visits[0][:, 0], at_visits[1][:, 0], at_visits[2][:, 0]))
+        start = jet(curve, curve.knots[:, :1])
+        mean, root = self.family.moments((start[0][:, 0], start[1][:, 0], start[2][:, 0]))
         return PosteriorPaths(z, (rate * weights.to(dtype)).sum(-1), prior.initial.kl_from(mean, root))
 
     def _law(self, sde: SDE) -> SecondOrderLaw:

@@ -1,0 +1,100 @@
+"""Rates of held-out neurons and later bins of real recordings by every model: `python -m benchmarks.recordings`.
+
+Table recordings/NAME for each: co-bps on a fifth of the units, never read, fp-bps on the last fifth of the bins, and
+the R2 of behaviour decoded from the rates, where there is one. Folds of trials as in `neurodyn.datasets.recordings`;
+the seed of a fit is its fold. All trials but the fold's train, for a fixed number of steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from benchmarks.jobs import run_jobs
+from benchmarks.records import RESULTS, Record, merge_records, summarise
+from neurodyn.datasets import recordings
+from neurodyn.datasets.spikes import counts_of
+from neurodyn.metrics.neural import population_scores
+from neurodyn.models.populations import POPULATION_MODELS, fit_population
+from neurodyn.series import SeriesBatch
+
+COMMAND = "python -m benchmarks.recordings"
+NAMES = ("hippocampus", "reach_spikes", "miller_m1")
+MODELS = ("smoothing", "factors", "gru", "transformer", "simulated", "simulation_free")
+FOLDS = (0, 1, 2, 3, 4)
+STEPS = 300
+COLUMNS: dict[str, tuple[str, Literal["lower", "higher", ""]]] = {
+    "co-bps": ("", "higher"),
+    "fp-bps": ("", "higher"),
+    "decoding R2": ("", "higher"),
+    "fit": ("s", ""),
+}
+
+
+def measure(name: str, recording: str, fold: int) -> dict[str, float]:
+    """Scores of one model on one fold of one recording."""
+    parts = recordings.load(recording, fold)
+    train, info = SeriesBatch.concat([parts.train, parts.validation]), parts.info
+    held_out, observed, bins = info["held_out"], info["num_observed"], train.num_times
+    fitted = fit_population(
+        name,
+        train,
+        bin_width=info["bin_width"],
+        held_out=held_out,
+        num_observed=observed,
+        steps=STEPS,
+        seed=fold,
+        device="cpu",
+        progress=False,
+    )
+    train_rates, rates = (fitted.rates(part.history(count=observed), bins).numpy() for part in (train, parts.test))
+    moves = None
+    if train.covariates is not None and parts.test.covariates is not None:
+        moves = (train.covariates.numpy(), parts.test.covariates.numpy())
+    scores = population_scores(rates, counts_of(parts.test), held_out, observed, train_rates=train_rates, moves=moves)
+    return scores | {"fit": fitted.seconds}
+
+
+def records(results: dict[str, Any], names: Sequence[str], models: Sequence[str], folds: Sequence[int]) -> list[Record]:
+    """The tables, from the results of all jobs."""
+    made: list[Record] = []
+    for recording in names:
+        cells = {
+            fold: {POPULATION_MODELS[name].label: results[_job(name, recording, fold)] for name in models}
+            for fold in folds
+        }
+        made += summarise(f"recordings/{recording}", cells, COLUMNS, command=COMMAND)
+    return made
+
+
+def _job(name: str, recording: str, fold: int) -> str:
+    return f"{name}, {recording}, fold {fold}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing and write benchmarks/results/recordings.json."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--recordings", nargs="+", choices=tuple(recordings.SOURCES), default=list(NAMES))
+    parser.add_argument("--models", nargs="+", choices=tuple(POPULATION_MODELS), default=list(MODELS))
+    parser.add_argument("--folds", nargs="+", type=int, default=list(FOLDS))
+    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    chosen = parser.parse_args(arguments)
+    jobs = {
+        _job(name, recording, fold): {"name": name, "recording": recording, "fold": fold}
+        for fold in chosen.folds
+        for recording in chosen.recordings
+        for name in chosen.models
+    }
+    results = run_jobs("recordings", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
+    path = RESULTS / "recordings.json"
+    made = records(results, chosen.recordings, chosen.models, chosen.folds)
+    merge_records(path, made)
+    for record in made:
+        print(f"{record.table:28s} {record.row:32s} {record.column:12s} {record.value:.3f}")
+    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""`lorenz_spikes`: 60 neurons driven by a Lorenz system, Poisson counts with the rates that made them.
+
+800 trials of 1 s in bins of 10 ms: 20 initial conditions with 40 trials each.
+
+Source: felixp8/lfads-nlb-tutorials, data/lfads_lorenz.h5, simulated as in Pandarinath et al. (2018), "Inferring
+    single-trial neural population dynamics using sequential auto-encoders", Nature Methods 15.
+Licence: none is stated; `load` says so.
+
+Protocol. Fifteen neurons, the same ones always, are held out: a model reads the other 45. `split="file"` tests on the
+file's own validation trials, whose initial conditions are those of the training trials, so memory is enough for them;
+`split="conditions"` tests on four initial conditions that no training trial has. Rates inferred from the very spikes
+that are scored can beat the true rates, so only held-out neurons and bins count.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from neurodyn.datasets.sources import fetch, tell_no_licence
+from neurodyn.datasets.spike_files import h5_tables
+from neurodyn.datasets.spikes import spike_batch
+from neurodyn.datasets.splits import Splits
+
+FOLDER, FILE = "lorenz_spikes", "lfads_lorenz.h5"
+URL = "https://raw.githubusercontent.com/felixp8/lfads-nlb-tutorials/main/data/lfads_lorenz.h5"
+SHA256 = "c55b9b38d38054c2f43909a195058d1d242dc291f607a2d45fab4d85977ab54d"
+BIN = 0.01
+TRIALS_PER_CONDITION = 40
+HELD_OUT = (3, 7, 8, 14, 17, 21, 25, 28, 33, 36, 41, 46, 50, 53, 58)
+TEST_CONDITIONS = (2, 7, 11, 18)
+VALIDATION_CONDITIONS = (5, 13, 16)
+
+
+def load(split: Literal["file", "conditions"] = "file") -> Splits:
+    """Counts of all 60 neurons, training, validation and test trials; `labels` are initial conditions.
+
+    Training and validation trials are 512 and 128 with split "file" (a fifth of the file's training trials at random),
+    520 and 120 with split "conditions" (three whole conditions). `info` holds `bin_width` in s, `held_out` (positions
+    of neurons), and by part `rates` and `latents`: expected counts per bin (trials, 100, 60) and the Lorenz states
+    (trials, 100, 3).
+
+    Raises:
+        ValueError: unknown split; an altered file. FileNotFoundError: no file and no network.
+    """
+    if split not in ("file", "conditions"):
+        raise ValueError(f"split: {split!r} given, 'file' or 'conditions' wanted")
+    tell_no_licence("lorenz_spikes", "felixp8/lfads-nlb-tutorials")
+    counts, rates, latents, trial = read(fetch(FOLDER, FILE, URL, SHA256))
+    condition = trial // TRIALS_PER_CONDITION
+    if split == "file":
+        part = np.where(np.arange(800) < 640, "train", "test").astype("<U10")
+        part[np.random.default_rng(0).permutation(640)[:128]] = "validation"
+    else:
+        part = np.full(800, "train", dtype="<U10")
+        part[np.isin(condition, TEST_CONDITIONS)] = "test"
+        part[np.isin(condition, VALIDATION_CONDITIONS)] = "validation"
+    names = tuple(f"n{k + 1}" for k in range(counts.shape[-1]))
+    batch = spike_batch(
+        counts, BIN, variables=names, labels=torch.as_tensor(condition), ids=[f"trial-{k}" for k in trial.tolist()]
+    )
+    rows = {name: np.flatnonzero(part == name) for name in ("train", "validation", "test")}
+    info: dict[str, Any] = {
+        "name": "lorenz_spikes",
+        "source": "felixp8/lfads-nlb-tutorials, lfads_lorenz.h5",
+        "licence": "none stated",
+        "citation": "Pandarinath et al., Nature Methods 2018",
+        "time_unit": "s",
+        "log": (),
+        "static_names": (),
+        "protocols": {"half": {"fraction": 0.5}},
+        "bin_width": BIN,
+        "held_out": HELD_OUT,
+        "rates": {name: torch.as_tensor(rates[index]) for name, index in rows.items()},
+        "latents": {name: torch.as_tensor(latents[index]) for name, index in rows.items()},
+    }
+    train, validation, test = (batch.rows(torch.as_tensor(index)) for index in rows.values())
+    return Splits(train, validation, test, info)
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, expected counts per bin, latents and trial numbers of all 800 trials, the file's training ones first."""
+    tables = h5_tables(path)
+    found: list[np.ndarray] = []
+    for kind, size in (("data", 60), ("truth", 60), ("lowd", 3)):
+        parts = [tables.get(f"{part}_{kind}") for part in ("train", "valid")]
+        shapes = [None if part is None else part.shape for part in parts]
+        if shapes != [(640, 100, size), (160, 100, size)]:
+            raise ValueError(f"{path}: *_{kind} of shapes {shapes}, (640, 100, {size}) and (160, 100, {size}) wanted")
+        found.append(np.concatenate(parts))  # type: ignore[arg-type]
+    trial = np.concatenate([tables["train_inds"], tables["valid_inds"]]).astype(int)
+    return found[0], found[1] * BIN, found[2], trial

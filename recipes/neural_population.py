@@ -1,0 +1,376 @@
+"""Firing rates, latents and decoded behaviour of a neural population: fit LangevinFlow and baselines, compare, report.
+
+    python recipes/neural_population.py                                       a simulated population with known rates
+    python recipes/neural_population.py --dataset miller_m1                   a recording (see neurodyn.datasets)
+    python recipes/neural_population.py --data mc_maze.nwb --set mc_maze      a set of the Neural Latents Benchmark
+    python recipes/neural_population.py --data my.nwb --align go_cue --start -0.2 --stop 0.6 --behaviour hand_vel
+    python recipes/neural_population.py --data lfads.h5 --bin-width 0.01      tensors, LFADS's or the benchmark's
+
+Models read held-in neurons in the observed bins of a trial. Scores on test trials: co-bps on the held-out neurons,
+fp-bps on all neurons in the bins after those observed, R2 of behaviour decoded from the rates, and R2 against the true
+rates where they are known.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from neurodyn import datasets
+from neurodyn.datasets import recordings
+from neurodyn.datasets.nwb import Recording, read_benchmark_set, read_nwb
+from neurodyn.datasets.spike_files import h5_tables, read_lfads, read_nlb, write_submission
+from neurodyn.datasets.spikes import Window, counts_of
+from neurodyn.metrics.neural import few_shot_bits_per_spike, population_scores, ridge
+from neurodyn.models.langevin_flow import LangevinFlow
+from neurodyn.models.populations import POPULATION_MODELS, FittedPopulation, fit_population
+from neurodyn.plots import neural as plots
+from neurodyn.report import who_wins, write_report
+from neurodyn.runs import Run
+from neurodyn.sde.langevin import UnderdampedLangevin
+from neurodyn.series import SeriesBatch
+from neurodyn.training import DivergedError
+
+Array = NDArray[Any]
+BaselineName = Literal["smoothing", "factors", "gru", "transformer", "released", "simulated", "simulation_free"]
+SIMULATED = ("population_dynamics", "lorenz_spikes")
+
+log = logging.getLogger("neurodyn.recipes.neural_population")
+
+
+@dataclass
+class Config:
+    """Fit LangevinFlow and baselines to binned spikes, and compare their rates on test trials."""
+
+    dataset: str = "population_dynamics"
+    """population_dynamics, lorenz_spikes, hippocampus, reach_spikes, rat_motor_cortex or miller_m1; without --data."""
+    data: Path | None = None
+    """Your own file: .nwb, or .h5 with LFADS's or the Neural Latents Benchmark's tensors."""
+    set: str | None = None
+    """With an NWB file of the benchmark: which set, for instance mc_maze."""
+    bin_width: float = 0.02
+    """With --data: seconds per bin."""
+    align: str = "start_time"
+    """With an NWB file: the column of the trial table to align to."""
+    start: float = 0.0
+    """With an NWB file: begin of the window, s from there."""
+    stop: float = 0.6
+    """With an NWB file: end of the window."""
+    forward: float = 0.2
+    """With an NWB file: seconds after the window to predict."""
+    behaviour: str | None = None
+    """With an NWB file: the time series to decode."""
+    lag: float = 0.0
+    """With an NWB file: seconds by which behaviour follows spikes."""
+    model: Literal["simulation_free", "simulated"] = "simulation_free"
+    """The posterior of LangevinFlow."""
+    drift: Literal["mlp", "oscillators", "quadratic", "double_well", "potential", "convex"] = "mlp"
+    """Its law of motion: any acceleration, or down a potential."""
+    latent_size: int = 6
+    """Its positions."""
+    baselines: tuple[BaselineName, ...] = ("smoothing", "factors", "gru", "transformer")
+    """What to compare with."""
+    steps: int = 300
+    """Training steps of each network."""
+    seed: int = 0
+    """Of weights, order of trials and noise."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained."""
+    quick: bool = False
+    """A few steps only, to see that everything runs: the numbers then mean nothing."""
+    folder: Path | None = None
+    """Where results go; runs/neural-TIME if not given."""
+    overwrite: bool = False
+    """Replace another run in the folder."""
+
+
+class Task(NamedTuple):
+    """Trials to fit and trials to test, all neurons and all bins; `observed` bins and held-in neurons are read.
+
+    Behaviour and true rates (expected counts per bin) are (trials, bins, .) where there are any.
+    """
+
+    train: SeriesBatch
+    test: SeriesBatch
+    held_out: tuple[int, ...]
+    observed: int
+    bin_width: float
+    moves: tuple[Array, Array] | None
+    names: tuple[str, ...]
+    truth: Array | None
+    name: str
+    source: str
+
+
+def load(config: Config) -> Task:
+    """Read and split.
+
+    Raises ValueError for options that do not fit together or to the data, OSError for a file that cannot be read.
+    """
+    if config.steps < 1:
+        raise ValueError(f"steps: {config.steps} given, 1 or more wanted")
+    if config.data is None:
+        return _known(config)
+    if config.data.suffix == ".nwb":
+        return _from_nwb(config)
+    if config.set is not None:
+        raise ValueError("set: given for a file that is no NWB file, where tensors are cut already")
+    if any(name.startswith("train_spikes") for name in h5_tables(config.data)):
+        parts = read_nlb(config.data, config.bin_width)
+    else:
+        parts = read_lfads(config.data, config.bin_width)
+    bins, held_out, observed = parts.train.num_times, parts.held_out, parts.observed
+    if not held_out:  # a file in which everything is read
+        held_out = tuple(range(0, parts.train.num_variables, 5))
+        observed = bins - max(1, bins // 5) if observed == bins else observed
+    truth = parts.truth.get("valid")
+    where = config.data.name
+    return Task(
+        parts.train, parts.evaluation, held_out, observed, config.bin_width, None, (), truth, where, f"File {where}."
+    )
+
+
+def _known(config: Config) -> Task:
+    if config.dataset in recordings.SOURCES:
+        splits = datasets.load("recordings", recording=config.dataset)
+    elif config.dataset in SIMULATED:
+        splits = datasets.load(config.dataset)
+    else:
+        known = ", ".join((*SIMULATED, *recordings.SOURCES))
+        raise ValueError(f"dataset: {config.dataset!r} given, one of {known} wanted")
+    info, train = splits.info, SeriesBatch.concat([splits.train, splits.validation])
+    bins, moves = train.num_times, None
+    if train.covariates is not None and splits.test.covariates is not None:
+        moves = (train.covariates.double().numpy(), splits.test.covariates.double().numpy())
+    truth = info["rates"]["test"].numpy() if "rates" in info else None
+    if moves is None and "latents" in info:  # a simulated system's own state takes the place of behaviour
+        states = info["latents"]
+        moves = (torch.cat([states["train"], states["validation"]]).numpy()[..., :3], states["test"].numpy()[..., :3])
+    names = info.get("behaviour") or tuple(f"state {k + 1}" for k in range(0 if moves is None else moves[0].shape[-1]))
+    source = f"{info['source']}. Licence: {info['licence']}. {info['citation']}."
+    observed = info.get("num_observed", bins - bins // 5)
+    width = info["bin_width"]
+    return Task(train, splits.test, info["held_out"], observed, width, moves, names, truth, config.dataset, source)
+
+
+def _from_nwb(config: Config) -> Task:
+    assert config.data is not None
+    if config.set is not None:
+        train, test = (
+            read_benchmark_set(config.data, config.set, bin_width=config.bin_width, part=part)
+            for part in ("train", "val")
+        )
+    else:
+        window = Window(config.start, config.stop, config.bin_width)
+        whole = read_nwb(
+            config.data, window, align=config.align, behaviour=config.behaviour, lag=config.lag, forward=config.forward
+        )
+        place = np.arange(whole.batch.num_rows) % 5 == 0
+        train, test = (_rows(whole, np.flatnonzero(chosen)) for chosen in (~place, place))
+    held_out = train.held_out or tuple(range(0, train.batch.num_variables, 5))
+    moves = None
+    if train.behaviour is not None and test.behaviour is not None and config.set != "dmfc_rsg":
+        moves = (train.behaviour, test.behaviour)
+    names = tuple(f"column {k + 1}" for k in range(0 if moves is None else moves[0].shape[-1]))
+    where = config.data.name
+    parts = (train.batch, test.batch, held_out, train.observed, config.bin_width, moves, names, None)
+    return Task(*parts, where, f"File {where}.")
+
+
+def _rows(recording: Recording, index: Array) -> Recording:
+    moves = None if recording.behaviour is None else recording.behaviour[index]
+    return recording._replace(
+        batch=recording.batch.rows(torch.as_tensor(index)), behaviour=moves, trials=recording.trials.iloc[index]
+    )
+
+
+def score(task: Task, train_rates: Array, rates: Array) -> dict[str, float]:
+    """Scores of one model on the test trials."""
+    counts = counts_of(task.test)
+    more: dict[str, Any] = {"truth": task.truth, "train_rates": train_rates, "moves": task.moves}
+    return population_scores(rates, counts, task.held_out, task.observed, **more)
+
+
+def run(config: Config) -> Path:
+    """Fit, infer, compare, report; returns the run's folder.
+
+    Raises:
+        ValueError: bad options or data.
+    """
+    task = load(config)
+    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
+    with Run.open(settings, name="neural", folder=config.folder, seed=config.seed, overwrite=config.overwrite) as run_:
+        log.info("%s: %s\nresults go to %s", task.name, _protocol(task), run_.folder)
+        fitted: dict[str, FittedPopulation] = {}
+        rates: dict[str, tuple[Array, Array]] = {}
+        lines, notes = [], []
+        for name in dict.fromkeys((*config.baselines, config.model)):
+            entry = POPULATION_MODELS[name]
+            log.info("fitting %s", entry.label)
+            own = {"latent_size": config.latent_size, "drift": config.drift} if entry.make is LangevinFlow else {}
+            try:
+                fitted[name] = fit_population(
+                    name,
+                    task.train,
+                    bin_width=task.bin_width,
+                    held_out=task.held_out,
+                    num_observed=task.observed,
+                    steps=10 if config.quick else config.steps,
+                    seed=config.seed,
+                    device=config.device,
+                    folder=run_.path("models", name) if entry.schedule else None,
+                    settings=own,
+                )
+            except DivergedError as error:
+                if name == config.model:
+                    raise
+                notes.append(f"{entry.label} is left out: {error}")
+                continue
+            bins = task.train.num_times
+            read = (task.train.history(count=task.observed), task.test.history(count=task.observed))
+            rates[name] = tuple(fitted[name].rates(part, bins).numpy() for part in read)  # type: ignore[assignment]
+            seconds = round(fitted[name].seconds, 1)
+            lines.append({"model": entry.label, **score(task, *rates[name]), "fit seconds": seconds})
+        table = pd.DataFrame(lines).set_index("model")
+        table = table.sort_values(str(table.columns[0]), ascending=False, kind="stable")
+        run_.save_table("comparison", table)
+        parts = {"train": rates[config.model][0], "eval": rates[config.model][1]}
+        write_submission(run_.path("rates.h5"), config.set or task.name, parts, task.held_out, task.observed)
+        report = _report(config, task, run_, fitted[config.model], rates[config.model], table, notes)
+        ours = POPULATION_MODELS[config.model].label
+        print(f"\n{table.round(3).to_string()}\n\n{who_wins(table, ours)}")
+        for note in notes:
+            print(note)
+        print(f"report: {report}")
+    return run_.folder
+
+
+def _protocol(task: Task) -> str:
+    neurons, bins = task.train.num_variables, task.train.num_times
+    return (
+        f"{len(task.train)} training and {len(task.test)} test trials of {bins} bins of {1000 * task.bin_width:g} ms. "
+        f"{neurons - len(task.held_out)} neurons are read in the first {task.observed} bins; {len(task.held_out)} "
+        f"neurons are held out, and {bins - task.observed} bins are predicted."
+    )
+
+
+def _report(
+    config: Config,
+    task: Task,
+    run_: Run,
+    ours: FittedPopulation,
+    rates: tuple[Array, Array],
+    table: pd.DataFrame,
+    notes: list[str],
+) -> Path:
+    model = ours.model
+    assert isinstance(model, LangevinFlow) and ours.result is not None
+    model.save(run_.path("model"))
+    history = task.test.history(count=task.observed)
+    paths = model.latents(history, num_samples=16).mean(0).double().cpu().numpy()
+    positions = paths[..., : model.size]
+    times, counts = task.test.times[0].numpy(), counts_of(task.test)
+    found: dict[str, list[tuple[Any, str]]] = {"Spikes and rates": [], "Latents": [], "Law of motion": []}
+    for trial in sorted({0, len(task.test) // 2}):
+        truth = None if task.truth is None else task.truth[trial]
+        drawn = plots.raster_and_rates(
+            times, np.nan_to_num(counts[trial]), rates[1][trial], bin_width=task.bin_width, truth=truth
+        )
+        found["Spikes and rates"].append((drawn, f"Test trial {trial + 1}: all neurons, held-out ones too."))
+    labels = task.test.labels
+    if labels is not None:
+        kinds = labels.numpy()
+        busy = np.argsort(-np.nansum(counts, (0, 1)))[:8]
+        seen = plots.psths(times, counts, rates[1], kinds, bin_width=task.bin_width, neurons=np.sort(busy).tolist())
+        caption = "Condition means of test trials: spikes, smoothed (pale), and rates (full); a colour per condition."
+        found["Spikes and rates"].append((seen, caption))
+        colours, colour = kinds.astype(float), "condition"
+    else:
+        colours = np.nansum(counts, (1, 2)) if task.moves is None else np.nanmean(task.moves[1][..., 0], 1)
+        colour = "spikes of the trial" if task.moves is None else f"mean {task.names[0]}"
+    drawn = plots.latents(positions, colours, colour_label=colour)
+    found["Latents"].append((drawn, "Mean positions of test trials on their principal axes; a dot is the first bin."))
+    law = model.prior.sde
+
+    def acceleration(points: Array) -> Array:
+        q = torch.as_tensor(points, dtype=model.held_in.new_zeros(0, dtype=torch.float32).dtype)
+        q = q.to(model.held_in.device)
+        with torch.no_grad():
+            return law.acceleration(0.0, q, torch.zeros_like(q)).double().cpu().numpy()  # type: ignore[operator]
+
+    def energy(points: Array) -> Array:
+        assert isinstance(law, UnderdampedLangevin)
+        q = torch.as_tensor(points, dtype=torch.float32, device=model.held_in.device)
+        with torch.no_grad():
+            return (law.potential.energy(q) / law.bath.temperature).double().cpu().numpy()
+
+    potential = energy if isinstance(law, UnderdampedLangevin) else None
+    drawn = plots.flow_field(positions.reshape(-1, model.size), acceleration, potential)
+    caption = "Acceleration of a latent at rest, on the positions' first two axes; dots are where test trials were."
+    found["Law of motion"].append((drawn, caption + (" Shade: the potential." if potential else "")))
+    if task.moves is not None:
+        found["Behaviour"] = [_decoded(task, rates, times)]
+    facts: dict[str, Any] = dict(model.config)
+    facts["parameters"] = f"{sum(p.numel() for p in model.parameters()):,}"
+    outside, seen_ = list(task.held_out), slice(0, task.observed)
+    if np.nansum(counts[:, seen_][..., outside]) > 0:
+        shots = min(20, len(task.train))
+        latent = model.latents(task.train.history(count=task.observed), num_samples=16).mean(0).double().cpu().numpy()
+        learned = counts_of(task.train)[:, seen_][..., outside]
+        facts[f"few-shot co-bps ({shots} trials)"] = few_shot_bits_per_spike(
+            latent, learned, paths, counts[:, seen_][..., outside], shots=shots, seed=config.seed
+        )
+    for heading, drawings in found.items():
+        for number, (figure, _) in enumerate(drawings, 1):
+            run_.save_figure(f"{heading.lower().replace(' ', '-')}-{number}", figure)
+    about = "\n\n".join(f"{e.label}: {e.about}" for e in POPULATION_MODELS.values() if e.label in table.index)
+    return write_report(
+        run_,
+        title=f"Rates of {task.name}",
+        question=f"What rates made these spikes, and what comes next? {_protocol(task)}",
+        data_text=task.source,
+        model_text=POPULATION_MODELS[config.model].about,
+        model_facts=facts,
+        history=ours.result.history,
+        pictures=found,
+        comparison=table,
+        ours=POPULATION_MODELS[config.model].label,
+        comparison_text="\n\n".join([_protocol(task), about, *notes]),
+    )
+
+
+def _decoded(task: Task, rates: tuple[Array, Array], times: Array) -> tuple[Any, str]:
+    """Ridge regression from rates to behaviour, as it is scored."""
+    assert task.moves is not None
+    x, y = (part[:, : task.observed].reshape(-1, part.shape[-1]) for part in (rates[0], task.moves[0]))
+    known = ~np.isnan(y).any(1)
+    new = rates[1][:, : task.observed]
+    predicted = ridge().fit(x[known], y[known]).predict(new.reshape(-1, new.shape[-1]))
+    predicted = predicted.reshape(*new.shape[:2], -1)
+    truth = task.moves[1][:, : task.observed]
+    drawn = plots.decoded(times[: task.observed], truth, predicted, task.names)
+    return drawn, "Behaviour of test trials, decoded linearly from the rates of the same bin."
+
+
+def main() -> int:
+    """From the command line; 0, or 2 with one line for bad input."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run(tyro.cli(Config, prog="neural_population"))
+    except (ValueError, OSError, DivergedError) as error:
+        print(f"neural_population: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

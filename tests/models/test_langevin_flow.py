@@ -1,0 +1,257 @@
+"""LangevinFlow: its ELBO meets the exact evidence, it reads what it may, and it finds rates that are known."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from neurodyn.datasets.spikes import counts_of, spike_batch
+from neurodyn.metrics.neural import bits_per_spike
+from neurodyn.models.langevin_flow import BIN_TIME, LangevinFlow
+from neurodyn.models.released_flow import ReleasedFlow
+from neurodyn.sde.linear_gaussian import FreeLinearGaussian
+from neurodyn.series import SeriesBatch
+from neurodyn.training import FitConfig, fit
+
+DOUBLE = torch.float64
+ON = {"num_neurons": 3, "bin_width": 0.02, "likelihood": "gaussian", "latent_size": 1, "drift": "quadratic"}
+
+
+def real_values(rows: int = 48, bins: int = 8, neurons: int = 3) -> SeriesBatch:
+    """Values of an oscillator seen with noise."""
+    generator = torch.Generator().manual_seed(0)
+    phase = 6 * torch.rand(rows, 1, 1, generator=generator) + 0.2 * torch.arange(bins)[:, None]
+    weights = torch.tensor([1.0, -0.6, 0.4])[:neurons]
+    values = torch.sin(phase) * weights + 0.3 * torch.randn(rows, bins, neurons, generator=generator)
+    times = 0.02 * torch.arange(bins, dtype=DOUBLE)
+    return SeriesBatch(times.expand(rows, -1).clone(), values, ids=tuple(f"t{k}" for k in range(rows)))
+
+
+def joint_evidence(
+    matrix: Tensor,
+    covariance: Tensor,
+    start: tuple[Tensor, Tensor],
+    loading: Tensor,
+    bias: Tensor,
+    variance: Tensor,
+    values: Tensor,
+) -> Tensor:
+    """Log-density (B,) of values (B, T, N) of z' = matrix z + N(0, covariance), from the joint Gaussian itself."""
+    bins, (mean, cov) = values.shape[1], start
+    size = len(mean)
+    means, blocks = [], torch.zeros(bins, size, bins, size, dtype=DOUBLE)
+    for i in range(bins):
+        means.append(mean)
+        block = cov
+        for j in range(i, bins):
+            blocks[j, :, i], blocks[i, :, j] = block, block.mT
+            block = matrix @ block
+        mean, cov = matrix @ mean, matrix @ cov @ matrix.mT + covariance
+    big = torch.block_diag(*[loading] * bins)
+    centre = torch.cat(means) @ big.mT + bias.repeat(bins)
+    total = big @ blocks.reshape(bins * size, -1) @ big.mT + torch.diag(variance.repeat(bins))
+    return torch.distributions.MultivariateNormal(centre, total).log_prob(values.flatten(1).double())
+
+
+def observation(model: LangevinFlow | ReleasedFlow) -> tuple[Tensor, Tensor, Tensor]:
+    last = model.likelihood.decoder.last  # type: ignore[union-attr]
+    return (
+        last.weight.detach().double(),
+        last.bias.detach().double(),
+        model.likelihood.noise_sd().detach().double() ** 2,
+    )
+
+
+def with_known_prior(mode: str) -> LangevinFlow:
+    torch.manual_seed(1)
+    model = LangevinFlow.build(
+        **ON, mode=mode, bins_per_knot=1, family="full", hidden_size=24, num_samples=4, coordinated_dropout=0.0
+    )
+    with torch.no_grad():
+        model.likelihood.decoder.last.bias.zero_()
+        model.likelihood.decoder.last.weight.copy_(torch.tensor([[1.0, 0.0], [-0.6, 0.1], [0.4, 0.0]]))
+        model.likelihood.log_noise_sd.fill_(math.log(0.4))  # type: ignore[union-attr]
+    for part in (model.prior, model.likelihood):
+        part.requires_grad_(False)
+    return model
+
+
+def exact_evidence(model: LangevinFlow, batch: SeriesBatch) -> Tensor:
+    law, initial = model.prior.sde, model.prior.initial
+    stiffness = law.potential.stiffness().detach().double()  # type: ignore[union-attr]
+    matrix = torch.zeros(2, 2, dtype=DOUBLE)
+    matrix[0, 1], matrix[1, 0], matrix[1, 1] = 1.0, -stiffness[0, 0], -1.0
+    noise = torch.tensor([[0.0], [math.sqrt(8.0)]], dtype=DOUBLE)
+    start = (initial.mean.detach().double(), torch.diag((2 * initial.log_scale).exp()).detach().double())
+    loading, bias, variance = observation(model)
+    if model.settings.mode == "simulated":  # the evidence of the law in steps of one bin
+        step = torch.eye(2, dtype=DOUBLE) + BIN_TIME * matrix
+        return joint_evidence(step, BIN_TIME * noise @ noise.mT, start, loading, bias, variance, batch.values)
+    linear = FreeLinearGaussian(matrix, noise, *start, loading, variance)
+    clock = BIN_TIME * torch.arange(batch.num_times, dtype=DOUBLE)
+    return linear.evidence(batch.to(dtype=DOUBLE)._with(times=clock.expand(batch.num_rows, -1)))
+
+
+@pytest.mark.parametrize("mode", ["simulation_free", "simulated"])
+def test_elbo_meets_the_evidence_of_a_quadratic_potential(mode: str) -> None:
+    batch, model = real_values(rows=24, bins=5), with_known_prior(mode)
+    exact = exact_evidence(model, batch)
+
+    def gap() -> float:
+        with torch.no_grad():
+            elbo = torch.stack([model.loss(batch).elbo.double() for _ in range(40)]).mean(0)
+        return float((exact - elbo).detach().mean())
+
+    before = gap()
+    fit(model, batch, None, FitConfig(steps=500, batch_size=0, learning_rate=1e-2, progress=False))
+    model.eval()
+    after = gap()
+    assert before > 2.0
+    assert -0.05 < after < 0.25, (before, after)
+
+
+def test_released_recurrences_without_quirks_are_bounded_by_the_evidence() -> None:
+    """Its posterior is the prior but for the start, so the bound is exact where nothing but the start is seen."""
+    torch.manual_seed(2)
+    off = dict.fromkeys(
+        (
+            "lagged_input",
+            "unit_friction",
+            "fixed_prior",
+            "variance_as_log",
+            "mean_likelihood",
+            "zero_kernel",
+            "unbounded_potential",
+            "decoder_reads_state",
+            "mean_of_log_rates",
+            "dropout_at_prediction",
+        ),
+        False,
+    )
+    model = ReleasedFlow.build(
+        num_neurons=3, likelihood="gaussian", readout="linear", hidden_size=4, dropout=0.0, keep=1.0, quirks=off
+    )
+    with torch.no_grad():  # every value reads a coordinate of its own: the posterior of one bin is then diagonal
+        model.likelihood.decoder.last.weight.copy_(torch.eye(3, 8))
+    model.likelihood.requires_grad_(False)
+    size, decay = 4, math.exp(-0.55)
+    hessian = model.potential.gradient(torch.eye(size)).detach().double()
+    kick, push = torch.eye(2 * size, dtype=DOUBLE), torch.eye(2 * size, dtype=DOUBLE)
+    kick[:size, size:], kick[size:, :size] = 0.01 * torch.eye(size), -0.01 * hessian
+    push[size:, size:] = decay * torch.eye(size)
+    covariance = torch.zeros(2 * size, 2 * size, dtype=DOUBLE)
+    covariance[size:, size:] = (1 - decay**2) * torch.eye(size)
+    start = (torch.zeros(2 * size, dtype=DOUBLE), torch.eye(2 * size, dtype=DOUBLE))
+    gaps = {}
+    for bins in (1, 6):
+        batch = real_values(rows=24, bins=bins)
+        model.potential.requires_grad_(False)
+        fit(model, batch, None, FitConfig(steps=300, batch_size=0, learning_rate=3e-2, progress=False))
+        exact = joint_evidence(push @ kick, covariance, start, *observation(model), batch.values)
+        with torch.no_grad():
+            elbo = torch.stack([model.loss(batch).elbo.double() for _ in range(200)]).mean(0)
+        gaps[bins] = float((exact - elbo).mean())
+    assert -0.05 < gaps[1] < 0.2, gaps
+    assert gaps[6] > gaps[1]
+
+
+def oscillating(rows: int = 60, bins: int = 40, neurons: int = 20) -> tuple[SeriesBatch, np.ndarray]:
+    """Counts whose rates follow one phase per trial, and the expected counts."""
+    random = np.random.default_rng(0)
+    phase = random.uniform(0, 6, (rows, 1, 1)) + 0.25 * np.arange(bins)[:, None]
+    own = random.uniform(0, 6, neurons)
+    rates = 0.4 * np.exp(1.2 * np.sin(phase + own))
+    return spike_batch(random.poisson(rates), 0.02), rates
+
+
+OUT = (1, 5, 9, 13)
+
+
+def fitted(mode: str, batch: SeriesBatch, steps: int, **config: object) -> LangevinFlow:
+    torch.manual_seed(0)
+    config = {"bin_width": 0.02, "held_out": OUT, "mode": mode, "latent_size": 2, "hidden_size": 24} | config
+    model = LangevinFlow.build(batch, **config)
+    fit(model, batch, None, FitConfig(steps=steps, batch_size=30, learning_rate=1e-2, kl_weight=0.5, progress=False))
+    return model.eval()
+
+
+@pytest.mark.parametrize("mode", ["simulation_free", "simulated"])
+def test_held_out_neurons_and_later_bins_are_predicted_and_never_read(mode: str) -> None:
+    batch, rates = oscillating()
+    train, test = batch.rows(slice(0, 40)), batch.rows(slice(40, 60))
+    model = fitted(mode, train, 150, num_observed=32)
+    counts, truth = counts_of(test), rates[40:]
+    history = test.history(count=32)
+    found = model.rates(history, 40)
+    hidden = history._with(values=history.values.clone())
+    hidden.values[..., list(OUT)] = 7.0
+    torch.testing.assert_close(model.rates(hidden, 40), found)
+    outside = list(OUT)
+    seen = found.double().numpy()
+    oracle = bits_per_spike(truth[:, :32, outside], counts[:, :32, outside])
+    assert bits_per_spike(seen[:, :32, outside], counts[:, :32, outside]) > 0.6 * oracle
+    assert bits_per_spike(seen[:, 32:], counts[:, 32:]) > 0.3 * bits_per_spike(truth[:, 32:], counts[:, 32:])
+    # a whole row tells no more than its first bins: later ones are not read
+    torch.testing.assert_close(model.rates(test, 40), found)
+
+
+def test_loss_does_not_depend_on_company_order_or_padding() -> None:
+    batch, _ = oscillating(rows=6, bins=20)
+    torch.manual_seed(0)
+    model = LangevinFlow.build(batch, bin_width=0.02, held_out=OUT, latent_size=2, hidden_size=16)
+    short = batch._with(mask=batch.mask.clone())
+    short.mask[2, 13:] = False
+    short = SeriesBatch(short.times, short.values, short.mask, ids=short.ids)
+    for mode in (True, False):
+        model.train(mode)
+        whole = model.loss(short, generator=torch.Generator().manual_seed(3))
+        order = [4, 2, 0]
+        part = model.loss(short.rows(order), generator=torch.Generator().manual_seed(3))
+        for name in ("log_likelihood", "initial_kl"):
+            torch.testing.assert_close(getattr(part, name), getattr(whole, name)[order], rtol=1e-4, atol=1e-4)
+        if not mode:  # random times of the path KL depend on how many bins the batch has
+            torch.testing.assert_close(part.path_kl, whole.path_kl[order], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"drift": "oscillators", "latent_size": 4},
+        {"drift": "potential", "readout": "mlp"},
+        {"drift": "convex", "readout": "transformer"},
+        {"drift": "double_well", "likelihood": "negative_binomial"},
+        {"encoder": "attention", "family": "full"},
+        {"bins_per_knot": 3, "mode": "simulated"},
+    ],
+)
+def test_every_part_fits_saves_and_forecasts(config: dict[str, object], tmp_path: Path) -> None:
+    config = dict(config)
+    batch, _ = oscillating(rows=8, bins=20)
+    model = fitted(str(config.pop("mode", "simulation_free")), batch, 3, **config)
+    model.save(tmp_path / "model")
+    again = LangevinFlow.load(tmp_path / "model").eval()
+    torch.testing.assert_close(again.rates(batch), model.rates(batch))
+    history = batch.history(count=12)
+    forecast = again.forecast(history, batch.times[:, 12:], 8, generator=torch.Generator().manual_seed(0))
+    assert forecast.samples.shape == (8, 8, 8, 20) and (forecast.samples >= 0).all()
+    inputs = again.inferred_inputs(batch, 4)
+    assert inputs.control.shape[:2] == (4, 8) and inputs.control.isfinite().all()
+
+
+def test_bad_settings_name_themselves() -> None:
+    batch, _ = oscillating(rows=4, bins=10)
+    with pytest.raises(ValueError, match="held_out"):
+        LangevinFlow.build(batch, bin_width=0.02, held_out=(3, 20))
+    with pytest.raises(ValueError, match="mode: 'sim'"):
+        LangevinFlow.build(batch, bin_width=0.02, mode="sim")
+    with pytest.raises(ValueError, match="latent_sizes"):
+        LangevinFlow.build(batch, bin_width=0.02, latent_sizes=2)
+    with pytest.raises(ValueError, match="bins: 5 given, 10 or more"):
+        LangevinFlow.build(batch, bin_width=0.02).rates(batch, 5)
+    with pytest.raises(ValueError, match="quirks"):
+        ReleasedFlow.build(batch, quirks={"lagged": False})
+    with pytest.raises(ValueError, match="whole numbers"):
+        LangevinFlow.build(batch._with(values=batch.values + 0.5), bin_width=0.02)

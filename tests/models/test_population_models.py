@@ -1,0 +1,117 @@
+"""Baselines of populations: they read what they may, find known rates, and fit by name; encoders and read-outs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neurodyn.datasets.spikes import counts_of, spike_batch
+from neurodyn.metrics.neural import bits_per_spike
+from neurodyn.models.baselines.population_linear import SmoothingGLM
+from neurodyn.models.langevin_flow import LangevinFlow
+from neurodyn.models.populations import POPULATION_MODELS, fit_population
+from neurodyn.nets.binned import BinnedEncoder
+from neurodyn.nets.readout import Readout
+from neurodyn.series import SeriesBatch
+
+OUT = (1, 5, 9)
+READ, BINS = 24, 30
+
+
+@pytest.fixture(scope="module")
+def population() -> tuple[SeriesBatch, SeriesBatch, np.ndarray]:
+    """Training and test trials with rates that follow one phase per trial, and the true counts per bin of the test."""
+    random = np.random.default_rng(0)
+    phase = random.uniform(0, 6, (80, 1, 1)) + 0.25 * np.arange(BINS)[:, None]
+    rates = 0.5 * np.exp(1.2 * np.sin(phase + random.uniform(0, 6, 15)))
+    batch = spike_batch(random.poisson(rates), 0.02)
+    return batch.rows(slice(0, 60)), batch.rows(slice(60, 80)), rates[60:]
+
+
+# Steps are few: a network only has to be well on its way.
+@pytest.mark.parametrize(
+    ("name", "share", "later"),
+    [
+        ("smoothing", 0.5, 0.1),
+        ("factors", 0.5, 0.1),
+        ("gru", 0.3, 0.2),
+        ("transformer", 0.3, 0.1),
+        ("released", 0.1, -1),
+    ],
+)
+def test_rates_of_what_was_not_read(name: str, share: float, later: float, population) -> None:
+    train, test, truth = population
+    fitted = fit_population(
+        name, train, bin_width=0.02, held_out=OUT, num_observed=READ, steps=120, device="cpu", progress=False
+    )
+    history = test.history(count=READ)
+    rates = fitted.rates(history, BINS)
+    assert rates.shape == truth.shape and (rates > 0).all()
+    hidden = history._with(values=history.values.clone())
+    hidden.values[..., list(OUT)] = 9.0
+    torch.testing.assert_close(fitted.rates(hidden, BINS), rates)
+    torch.testing.assert_close(fitted.rates(test, BINS), rates)
+    counts, outside, found = counts_of(test), list(OUT), rates.numpy()
+    oracle = bits_per_spike(truth[:, :READ, outside], counts[:, :READ, outside])
+    assert bits_per_spike(found[:, :READ, outside], counts[:, :READ, outside]) > share * oracle
+    assert bits_per_spike(found[:, READ:], counts[:, READ:]) > later * bits_per_spike(truth[:, READ:], counts[:, READ:])
+
+
+def test_networks_are_of_about_one_size(population) -> None:
+    train = population[0]
+    sizes = {
+        name: sum(
+            p.numel() for p in entry.make.build(train, bin_width=0.02, held_out=OUT, **entry.settings).parameters()
+        )
+        for name, entry in POPULATION_MODELS.items()
+        if entry.schedule
+    }
+    assert max(sizes.values()) < 2 * min(sizes.values()), sizes
+
+
+def test_a_fit_is_the_same_twice_and_goes_on_from_its_folder(population, tmp_path: Path, monkeypatch) -> None:
+    train, test, _ = population
+    options = {"bin_width": 0.02, "held_out": OUT, "steps": 6, "device": "cpu", "progress": False, "seed": 3}
+    once = fit_population("simulation_free", train, folder=tmp_path, **options)
+    again = fit_population("simulation_free", train, **options)
+    torch.testing.assert_close(once.rates(test), again.rates(test), rtol=0, atol=0)
+    monkeypatch.delattr(LangevinFlow, "loss")  # nothing can be trained any more
+    read = fit_population("simulation_free", train, folder=tmp_path, **options)
+    torch.testing.assert_close(read.rates(test), once.rates(test), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["gru", "attention"])
+@pytest.mark.parametrize(("steps", "stride", "knots"), [(30, 2, 16), (31, 2, 16), (7, 3, 3), (1, 2, 1), (5, 1, 5)])
+def test_encoders_have_a_knot_every_few_bins(kind: str, steps: int, stride: int, knots: int) -> None:
+    encoder = BinnedEncoder(4, 6, 8, kind=kind, stride=stride)
+    counts = torch.randn(2, steps, 4, requires_grad=True)
+    features = encoder(counts, torch.ones(2, steps, dtype=torch.bool))
+    assert features.shape == (2, knots, 6)
+    (slope,) = torch.autograd.grad(features.square().sum(), counts)
+    assert (slope.abs().sum((0, 2)) > 0).all()  # no bin falls between
+
+
+def test_a_transformer_reads_out_all_bins_and_a_linear_layer_its_own() -> None:
+    for kind, alone in (("linear", True), ("mlp", True), ("transformer", False)):
+        torch.manual_seed(0)
+        readout, z = Readout(kind, 4, 3, 8).eval(), torch.randn(2, 5, 7, 4)
+        before = readout(z)
+        changed = z.clone()
+        changed[:, :, 0] += 1.0
+        same = torch.isclose(readout(changed), before, atol=1e-6).all(-1)[:, :, 1:]
+        assert before.shape == (2, 5, 7, 3) and bool(same.all()) == alone
+
+
+def test_bad_input_names_itself(population) -> None:
+    train = population[0]
+    with pytest.raises(ValueError, match="name: 'lfads' given"):
+        fit_population("lfads", train, bin_width=0.02)
+    with pytest.raises(ValueError, match="smooth: 0 given"):
+        SmoothingGLM(0.02, smooth=0)
+    with pytest.raises(ValueError, match="not fitted"):
+        SmoothingGLM(0.02).rates(train)
+    with pytest.raises(ValueError, match="kind: 'rnn' given"):
+        BinnedEncoder(3, 4, kind="rnn")
+    with pytest.raises(ValueError, match="readout: 'deep' given"):
+        Readout("deep", 2, 3)  # type: ignore[arg-type]
