@@ -5,7 +5,6 @@ Each random choice (the order of rows, a step's noise, a validation's noise) com
 through the same numbers as one that was not, and ends in the same bits on the same machine.
 """
 
-import hashlib
 import json
 import math
 import threading
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from neurodyn import parallel
 from neurodyn.checkpoints import CheckpointFolder, load_weights
 from neurodyn.fit_config import FitConfig
+from neurodyn.identity import check_identity, digest
 from neurodyn.loss import Loss
 from neurodyn.progress import LOG_EVERY, Progress, interrupts
 from neurodyn.series import SeriesBatch
@@ -123,7 +123,7 @@ class _Run:
         self.augment = augment
         self.train = train.to(dtype=dtype)
         self.validation = None if validation is None else validation.to(device=self.device, dtype=dtype)
-        self.data = _digest(self.train)
+        self.data = digest(self.train)
         rows, size = train.num_rows, config.batch_size
         self.chunks = 1 if size == 0 else math.ceil(rows / size)
         if self.chunks == 1 and not parallel.is_parallel():
@@ -403,7 +403,7 @@ class _Run:
     def _take(self, card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """The state that a checkpoint holds."""
         assert self.checkpoint is not None
-        self._check_identity(card)
+        check_identity(self._identity(), card, self.checkpoint.path)
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "best": {}, "optimizer": {}, "pending": {}}
         for key, tensor in tensors.items():
             group, _, name = key.partition("/")
@@ -426,28 +426,6 @@ class _Run:
         self.seconds = card["seconds"]
         self.good_step, self.good = self.step, self._weights()
 
-    def _check_identity(self, card: dict[str, Any]) -> None:
-        assert self.checkpoint is not None
-        here, there, where = self._identity(), card, self.checkpoint.path
-        ending = "give another folder, or resume=False to start again"
-        if there["model"] != here["model"]:
-            raise ValueError(
-                f"{where} is the checkpoint of a {there['model']}, and a {here['model']} is to be trained: {ending}"
-            )
-        keys = sorted(here["config"].keys() | there["config"].keys())
-        differ = [
-            f"{k} {there['config'].get(k)} there and {here['config'].get(k)} here"
-            for k in keys
-            if there["config"].get(k) != here["config"].get(k)
-        ]
-        if differ:
-            raise ValueError(f"{where} is the checkpoint of another configuration ({', '.join(differ)}): {ending}")
-        if there["data"] != here["data"]:
-            raise ValueError(
-                f"{where} is the checkpoint of a run on other data ({there['data']} there and "
-                f"{here['data']} here): {ending}"
-            )
-
     def _finish(self) -> FitResult:
         assert self.stopped is not None
         if self.best:
@@ -468,12 +446,3 @@ class _Run:
 def _size(means: np.ndarray) -> float:
     """The largest of the objective and its parts."""
     return float(np.abs(means[: len(PARTS) + 1]).max())
-
-
-def _digest(batch: SeriesBatch) -> str:
-    """Size and checksum of the rows, to notice a checkpoint that was trained on others."""
-    sha = hashlib.sha256()
-    for tensor in (batch.times, batch.values, batch.mask, batch.covariates, batch.static, batch.labels):
-        if tensor is not None:
-            sha.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-    return f"{batch.num_rows} rows of {batch.num_variables} variables, {sha.hexdigest()[:12]}"

@@ -26,7 +26,7 @@ FLOORS = {
         "likelihoods",
         "sde",
     ],
-    2: ["solvers", "nets", "parallel", "checkpoints", "progress", "fit_config", "training", "forecast"],
+    2: ["solvers", "nets", "parallel", "checkpoints", "identity", "progress", "fit_config", "training", "forecast"],
     3: ["posteriors", "datasets", "metrics", "diagnostics", "plots"],
     4: ["models", "runs", "report", "html_page"],
     5: ["recipes"],
