@@ -129,7 +129,7 @@ def smoothed() -> tuple[FreeLinearGaussian, SeriesBatch, Curve]:
     """Two ragged rows, one of them padded, with 30 % missing."""
     model = free_core().requires_grad_(False)
     batch = drawn_from(model, ragged(2, rows=2, visits=5, seed=3)).padded(7)
-    return model, batch, smoother_curve(model, batch, inner=12)
+    return model, batch, smoother_curve(model, batch.compact(), inner=12)
 
 
 def latent_sde(model: FreeLinearGaussian, curve: Curve, correction: bool, num_samples: int) -> LatentSDE:
@@ -139,7 +139,7 @@ def latent_sde(model: FreeLinearGaussian, curve: Curve, correction: bool, num_sa
     likelihood = GaussianLikelihood(decoder, 2).double()
     assert not bias.any()
     likelihood.log_noise_sd = nn.Parameter(0.5 * variance.log())
-    posterior = MatchedPosterior(2, 1, family="full", correction=correction).double()
+    posterior = MatchedPosterior(2, 1, family="full", inner_knots=12, correction=correction).double()
     prior = Prior(model.law, CoreInitial(model))
     parts = (prior, Silent(), with_curve(posterior, curve), likelihood, NoStart(Silent()))
     return LatentSDE(*parts, num_samples=num_samples)
