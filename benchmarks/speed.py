@@ -137,22 +137,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.rounds, options.seconds, options.slowest = 3, 5.0, 3.0
     torch.set_num_threads(cores())  # XLA takes all cores by itself
     ways = [way for way in all_ways() if way.name.startswith(tuple(options.only))]
-    made: list[Record] = []
     if "base" in options.tables:
-        made += measure_base(ways, Sizes(), options.rounds, 2 * options.seconds)
+        keep(measure_base(ways, Sizes(), options.rounds, 2 * options.seconds), options.quick)
     for axis, values in (QUICK if options.quick else AXES).items():
         if axis in options.tables:
-            made += measure_axis(axis, values, ways, options)
+            keep(measure_axis(axis, values, ways, options), options.quick)
     if "encoder" in options.tables:
-        made += measure_encoders(OBSERVATIONS[:2] if options.quick else OBSERVATIONS, options)
+        keep(measure_encoders(OBSERVATIONS[:2] if options.quick else OBSERVATIONS, options), options.quick)
+    if not options.quick:
+        print("written to benchmarks/results/speed.json; python -m benchmarks.render puts it into the docs")
+
+
+def keep(made: Sequence[Record], quick: bool) -> None:
+    """Print a table's records and, unless the run is a quick one, write them: what is measured survives a kill."""
     for record in made:
         spread_text = "" if record.low is None else f" ({record.low:.3g}-{record.high:.3g})"
         print(f"{record.table:16s} {record.row:46s} {record.column:36s} {record.value:.4g}{spread_text} {record.unit}")
-    if options.quick:
-        return
-    whole = merge_records(RESULTS / "speed.json", made)
-    plot(whole, PICTURE)
-    print("written to benchmarks/results/speed.json; python -m benchmarks.render puts it into the docs")
+    if not quick:
+        whole = merge_records(RESULTS / "speed.json", made)
+        if any(record.table == "speed/steps" for record in made):
+            plot(whole, PICTURE)
 
 
 if __name__ == "__main__":
