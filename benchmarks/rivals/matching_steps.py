@@ -34,9 +34,17 @@ class MatchedStep:
         num_times: at which the KL rate is evaluated per row. neurodyn's default is 16; the paper takes 1.
         encoder: "" for free contexts, else the encoder's name: it reads VARIABLES values at each visit.
         observations: visits of a row, GAPS + 1 if not given; only with an encoder.
+        encoder_options: of `make_encoder`.
     """
 
-    def __init__(self, problem: Problem, num_times: int = 16, encoder: str = "", observations: int = GAPS + 1) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        num_times: int = 16,
+        encoder: str = "",
+        observations: int = GAPS + 1,
+        **encoder_options: Any,
+    ) -> None:
         torch.manual_seed(0)
         sizes = problem.sizes
         bounds = (LOW, HIGH)
@@ -49,7 +57,9 @@ class MatchedStep:
         self.batch = SeriesBatch(
             times.expand(sizes.batch, -1).contiguous(), values, ids=tuple(str(k) for k in range(sizes.batch))
         )
-        self.encoder: Any = make_encoder(encoder, VARIABLES, CONTEXT, hidden_size=HIDDEN) if encoder else None
+        self.encoder: Any = None
+        if encoder:
+            self.encoder = make_encoder(encoder, VARIABLES, CONTEXT, hidden_size=HIDDEN, **encoder_options)
         self.features = torch.randn(sizes.batch, observations, CONTEXT, requires_grad=True)
         self.targets = torch.randn(sizes.batch, observations, sizes.latent)
         modules = [self.prior, self.posterior, *([self.encoder] if encoder else [])]
@@ -106,4 +116,5 @@ WAYS = [
     Way("neurodyn, SDE Matching, one time per series", lambda p: MatchedStep(p, num_times=1), swept=True),
     Way("neurodyn, SDE Matching with GRU encoder", lambda p: MatchedStep(p, encoder="gru")),
     Way("neurodyn, SDE Matching with attention encoder", lambda p: MatchedStep(p, encoder="attention")),
+    Way("neurodyn, SDE Matching with window encoder", lambda p: MatchedStep(p, encoder="window")),
 ]

@@ -34,6 +34,7 @@ from neurodyn.solvers.fused_cpu import NoKernel, warn_of_fallback
 from neurodyn.solvers.fused_laws import plain_diffusion, plain_drift
 from neurodyn.solvers.grid import Grid, packed_grid, step_grid
 from neurodyn.solvers.native import integrate, integrate_visits
+from neurodyn.solvers.own_backward import Params
 from neurodyn.solvers.schemes import Left
 from neurodyn.solvers.solve import sdeint
 
@@ -150,14 +151,14 @@ class SimulatedPosterior(Posterior):
     def _by_backprop(
         self, context: Context, prior: Prior, noise: RowNoise, z0: Tensor, initial_kl: Tensor
     ) -> PosteriorPaths:
-        """Every row takes its own steps one after the other, and the whole path is priced at once."""
-        grid, place, gaps = packed_grid(context.batch.times, self.longest_step)
-        control = self.control_at(context, grid.times[:, :-1], gaps).with_steps(grid.steps)
+        """The whole path is priced at once."""
+        grid, control = self._control(context)
         driven = _Driven(self, prior, control)
         brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
         kinds = {"noise_type": prior.sde.noise_type, "state_independent": prior.sde.state_independent}
         path = integrate(driven.drift, driven.diffusion, z0, grid, brownian, method=self.method, **kinds)  # type: ignore[arg-type]
-        index = place[..., None].expand(*z0.shape[:-1], *place.shape[-1:], z0.shape[-1])
+        assert grid.places is not None
+        index = grid.places[..., None].expand(*z0.shape[:-1], grid.places.shape[1], z0.shape[-1])
         paid = (0.5 * control.along(path.points).square().sum(-1) * grid.steps.to(z0)).sum(-1)
         return PosteriorPaths(path.states.gather(-2, index), paid.mean(0) + control.price_of_spread, initial_kl)
 
@@ -165,7 +166,9 @@ class SimulatedPosterior(Posterior):
         self, context: Context, prior: Prior, noise: RowNoise, z0: Tensor, initial_kl: Tensor
     ) -> PosteriorPaths:
         """By the fused engine."""
-        grid, control = self._control(context)
+        grid = step_grid(context.batch.times, self.longest_step)
+        gaps = grid.gaps.expand(z0.shape[-2], -1)
+        control = self.control_at(context, grid.times[:, :-1], gaps)
         states, cost = integrate_fused(self._fused(prior.sde, context, control), z0, grid, noise.keys)
         assert cost is not None
         return PosteriorPaths(states, cost.sum(-1).mean(0), initial_kl)
@@ -205,13 +208,10 @@ class SimulatedPosterior(Posterior):
         return mean + (root @ eps[..., None])[..., 0], prior.initial.kl_from(mean, root)
 
     def _control(self, context: Context) -> tuple[Grid, _Control]:
-        times = context.batch.times
-        grid = step_grid(times, self.longest_step)
-        if self.method == "reversible_heun":
-            grid = grid.rested()  # the control jumps at the visits, and this method looks at steps' ends
-        gaps = torch.tensor(grid.intervals, device=times.device)
-        control = self.control_at(context, grid.times[:, :-1], gaps.expand(len(times), -1))
-        return grid, control.with_steps(grid.steps)
+        """Every row takes its own steps one after the other."""
+        # the control jumps at the visits, and reversible Heun looks at steps' ends
+        grid = packed_grid(context.batch.times, self.longest_step, rests=self.method == "reversible_heun")
+        return grid, self.control_at(context, grid.times[:, :-1], grid.gaps).with_steps(grid.steps)
 
     def control_at(self, context: Context, t: Tensor, gaps: Tensor) -> _Control:
         """What the control needs at times t (B, N) in the gaps (B, N) between visits."""
@@ -283,8 +283,8 @@ class _Control:
         self.shift = None if shift is None else shift.unbind(1)
         self.spread: tuple[Tensor, ...] = ()
         self.price_of_spread = offset.new_zeros(len(offset))
-        # step by step: the reversible backward then adds up one step's gradient at a time, not the whole stack's
-        self.tensors = [*self.offset, *self.gain, *(self.shift or ())]
+        # step by step: a backward pass of its own then adds up one step's gradient at a time, not the whole stack's
+        self.of_steps = [self.offset, self.gain, *(() if self.shift is None else (self.shift,))]
 
     def with_steps(self, steps: Tensor) -> _Control:
         """The same, with the spread that its pull (per unit of time) makes in steps of these lengths (B, N)."""
@@ -292,7 +292,7 @@ class _Control:
             log_variance = -NARROWEST * torch.tanh(steps.to(self.pull)[..., None] * self.pull / NARROWEST)
             self.spread = (0.5 * log_variance).exp().unbind(1)
             self.price_of_spread = 0.5 * (torch.expm1(log_variance) - log_variance).sum((1, 2))
-            self.tensors += self.spread
+            self.of_steps.append(self.spread)
         return self
 
     def __call__(self, k: int, z: Tensor) -> Tensor:
@@ -373,6 +373,5 @@ class _Driven:
     def cost(self, k: int, t: Time, left: Left) -> Tensor:
         return 0.5 * self.control(k, left.point).square().sum(-1)
 
-    def parameters(self) -> list[Tensor]:
-        own = [*self.posterior.parameters(), *self.sde.parameters()]
-        return [tensor for tensor in own if tensor.requires_grad] + self.control.tensors
+    def parameters(self) -> Params:
+        return [*self.posterior.parameters(), *self.sde.parameters(), *self.control.of_steps]

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.loop import Cost, one_by_one, run_steps
-from neurodyn.solvers.own_backward import add_gradients
+from neurodyn.solvers.own_backward import Wanted, add_gradients
 from neurodyn.solvers.schemes import Scheme
 
 
@@ -31,6 +31,7 @@ class CheckpointedSolve(torch.autograd.Function):
         noise: Tensor | Brownian,
         places: list[int],
         gaps: list[int],
+        wanted: Wanted,
         z0: Tensor,
         *params: Tensor,
     ) -> Any:
@@ -48,7 +49,7 @@ class CheckpointedSolve(torch.autograd.Function):
             for gap, paid in some_costs.items():
                 costs[gap] = paid if gap not in costs else costs[gap] + paid
         ctx.scheme, ctx.cost, ctx.increments, ctx.places, ctx.gaps = scheme, cost, increments, places, gaps
-        ctx.width = len(state)
+        ctx.width, ctx.wanted = len(state), wanted
         # The first chunk starts from z0 alone.
         ctx.save_for_backward(z0, *(part for start_state in starts[1:] for part in start_state), *params)
         return (*(seen[place] for place in places), *(costs[gap] for gap in gaps))
@@ -76,8 +77,11 @@ class CheckpointedSolve(torch.autograd.Function):
             pairs += [(value, by_gap[gap]) for gap, value in costs.items()]
             # The state always requires gradients, for it is computed from leaves that do.
             values, weights = zip(*((value, grad) for value, grad in pairs if value.requires_grad), strict=True)
-            found = torch.autograd.grad(values, [*leaves, *params], weights, allow_unused=True)
-            add_gradients(totals, found[len(leaves) :])
+            # reversible Heun evaluates the step after the last one too
+            own = ctx.wanted.between(start, stop + 1)
+            inputs = [*leaves, *(params[place] for place in own)]
+            found = torch.autograd.grad(values, inputs, weights, allow_unused=True)
+            add_gradients(totals, found[len(leaves) :], own)
             after = [torch.zeros_like(leaf) for leaf in leaves]
             add_gradients(after, found[: len(leaves)])
-        return (None, None, None, None, None, after[0], *totals)
+        return (None, None, None, None, None, None, after[0], *totals)

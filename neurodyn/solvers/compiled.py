@@ -33,7 +33,6 @@ class _Window(NamedTuple):
     """What a method asks of its grid, for the steps of one chunk."""
 
     num_steps: int
-    rests: frozenset[int] = frozenset()
 
 
 def integrate_compiled(
@@ -68,6 +67,7 @@ def integrate_compiled(
             times=list(times[start : stop + 1]),
             steps=list(steps[start:stop]),
             moving=None if moving is None else list(moving[start:stop]),
+            resting={},
         )
         state, some_states, some_rates = _run(law, (method, priced), local, state, noise[start:stop])
         states.append(some_states)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,23 +16,26 @@ _SLACK = 1e-6
 class Grid:
     """Steps that carry every row from each of its visits to the next.
 
-    Rows share the number of steps, N, and the places of the visits, but not the times. Where a row needs fewer steps
-    than another one it stands still: a step of length zero. So a row's own steps depend on its own times only, and a
-    solution does not change with the batch that the row is in.
+    Rows share the number of steps, N, but not the times. Where a row needs fewer steps than another one it stands
+    still: a step of length zero. So a row's own steps depend on its own times only, and a solution does not change with
+    the batch that the row is in.
 
     Attributes:
         times: (..., N + 1) float64, where each step starts, and the end of the last. (N + 1,) if all rows share them.
         steps: (..., N) float64, length of each step; 0 where the row stands still.
-        index: T ints, place of each visit: ``times[..., index[i]]`` equals ``ts[..., i]`` exactly.
+        index: T ints, place of each visit: ``times[..., index[i]]`` equals ``ts[..., i]`` exactly. On a packed grid
+            the start and the end only.
         idle: whether any row stands still in any step.
-        rests: the steps that `rested` has put in.
+        places: of a packed grid, (B, T) int64: ``times[b, places[b, i]]`` equals ``ts[b, i]``.
+        rests: of a packed grid, (B, N) bool, still steps at the ends of gaps; see `packed_grid`.
     """
 
     times: Tensor
     steps: Tensor
     index: tuple[int, ...]
     idle: bool
-    rests: frozenset[int] = frozenset()
+    places: Tensor | None = None
+    rests: Tensor | None = None
 
     @property
     def num_steps(self) -> int:
@@ -52,22 +54,26 @@ class Grid:
 
     @property
     def intervals(self) -> list[int]:
-        """For each of the N steps, which gap between visits it lies in: 0 for the first."""
+        """For each of the N steps, which interval of `index` it lies in: 0 for the first."""
         bounds = zip(self.index[:-1], self.index[1:], strict=True)
         return [i for i, (start, end) in enumerate(bounds) for _ in range(end - start)]
 
-    def rested(self) -> Grid:
-        """The same grid with one more step, a rest of length zero, at the end of each gap.
+    @property
+    def gaps(self) -> Tensor:
+        """Which gap between visits each step lies in: (N,), or (B, N) of a packed grid; the last one after the end."""
+        if self.places is None:
+            return torch.tensor(self.intervals, device=self.times.device)
+        number = torch.arange(self.num_steps, device=self.times.device).expand(len(self.places), -1)
+        gap = torch.searchsorted(self.places[:, 1:].contiguous(), number.contiguous(), right=True)
+        return gap.clamp_max(max(self.places.shape[1] - 2, 0))
 
-        For laws that jump at the visits, under reversible Heun, which evaluates them once per place: what it sees at
-        the end of a gap then belongs to that gap, for every row, and the rest makes it look again and start anew.
-        """
-        ends = torch.tensor(self.index[1:], dtype=torch.int64, device=self.times.device)
-        copies = torch.ones(self.num_steps + 1, dtype=torch.int64, device=self.times.device)
-        copies = copies.scatter_add(0, ends, torch.ones_like(ends))
-        times = self.times.repeat_interleave(copies, -1)
-        index = tuple(place + i for i, place in enumerate(self.index))
-        return Grid(times, times.diff(dim=-1), index, True, frozenset(place - 1 for place in index[1:]))
+    @property
+    def visitors(self) -> dict[int, Tensor | None]:
+        """The places of the visits in order, and which rows (R,) have one there; None: all of them."""
+        if self.places is None:
+            return dict.fromkeys(self.index)
+        rows = torch.arange(len(self.places), device=self.places.device)
+        return dict(rows_by_step(self.places, rows[:, None].expand_as(self.places)))
 
     def refined(self, factor: int) -> Grid:
         """The same grid with every step cut into `factor` equal ones."""
@@ -77,7 +83,9 @@ class Grid:
         part = torch.arange(factor, dtype=torch.float64, device=steps.device).repeat(self.num_steps)
         start = self.times[..., :-1].repeat_interleave(factor, -1) + part * steps
         times = torch.cat((start, self.times[..., -1:]), -1)
-        return Grid(times, steps, tuple(factor * place for place in self.index), self.idle)
+        places = None if self.places is None else factor * self.places
+        rests = None if self.rests is None else self.rests.repeat_interleave(factor, -1)
+        return Grid(times, steps, tuple(factor * place for place in self.index), self.idle, places, rests)
 
 
 def step_grid(ts: Tensor | Sequence[float], dt: float) -> Grid:
@@ -108,27 +116,18 @@ def step_grid(ts: Tensor | Sequence[float], dt: float) -> Grid:
     return Grid(torch.cat((start, times[..., -1:]), -1), steps, tuple(index), not bool(moving.all()))
 
 
-class Packed(NamedTuple):
-    """A grid on which every row takes its own steps without waiting for the others."""
-
-    grid: Grid
-    """Rows stand still after their last visit only. Its visits are the start and the end: the others lie elsewhere in
-    every row."""
-    place: Tensor
-    """(B, T), place of each visit: ``grid.times[b, place[b, i]]`` equals ``ts[b, i]``."""
-    gaps: Tensor
-    """(B, N), which gap between visits each step lies in."""
-
-
-def packed_grid(ts: Tensor, dt: float) -> Packed:
+def packed_grid(ts: Tensor, dt: float, *, rests: bool = False) -> Grid:
     """The steps of `step_grid`, row by row one after the other: N is the most steps that a row takes in all.
 
     On `step_grid` the rows meet at every visit, and N is the sum of what the slowest row needs in each gap: with
-    irregular times most rows stand still most of the time.
+    irregular times most rows stand still most of the time. Here they stand still after their last visit only.
 
     Args:
         ts: visit times (B, T), not decreasing (padding repeats a row's last time).
         dt: longest step, in units of time.
+        rests: whether every gap ends with one more step, a rest of length zero. For laws that jump at the visits, under
+            reversible Heun, which evaluates them once per place: what it sees at the end of a gap then belongs to that
+            gap, and the rest makes it look again and start anew.
 
     Raises:
         ValueError: as in `step_grid`, and times that are not (B, T).
@@ -138,17 +137,25 @@ def packed_grid(ts: Tensor, dt: float) -> Packed:
         raise ValueError(f"ts: got shape {tuple(times.shape)}, want (B, T)")
     gaps = times.diff(dim=-1)
     counts = _own_counts(gaps, dt).long()
-    place = torch.nn.functional.pad(counts.cumsum(-1), (1, 0))
-    total = int(place[:, -1].max()) if place.numel() else 0
-    number = torch.arange(total, device=times.device).expand(len(times), total)
-    where = torch.searchsorted(place[:, 1:].contiguous(), number.contiguous(), right=True)
-    where = where.clamp_max(max(gaps.shape[1] - 1, 0))
-    moving = number < place[:, -1:]
-    steps = torch.where(moving, gaps.gather(1, where) / counts.gather(1, where).clamp_min(1), 0.0)
-    part = number - place.gather(1, where)
-    start = torch.where(moving, times.gather(1, where) + part * steps, times[:, -1:])
+    taken = counts + (counts > 0) if rests else counts
+    places = torch.nn.functional.pad(taken.cumsum(-1), (1, 0))
+    total = int(places[:, -1].max()) if places.numel() else 0
+    grid = Grid(times, times.new_zeros(len(times), total), (0, total), False, places)
+    gap, number = grid.gaps, torch.arange(total, device=times.device)
+    part, count = number - places.gather(1, gap), counts.gather(1, gap)
+    moving = (number < places[:, -1:]) & (part < count)
+    resting = (number < places[:, -1:]) & (part == count)
+    steps = torch.where(moving, gaps.gather(1, gap) / count.clamp_min(1), 0.0)
+    start = torch.where(moving, times.gather(1, gap) + part * steps, times[:, 1:].gather(1, gap))
     whole = torch.cat((start, times[:, -1:]), -1)
-    return Packed(Grid(whole, steps, (0, total), not bool(moving.all())), place, where)
+    return Grid(whole, steps, (0, total), not bool(moving.all()), places, resting if rests else None)
+
+
+def rows_by_step(steps: Tensor, rows: Tensor) -> dict[int, Tensor]:
+    """The rows that go with each step, both without repeats and in order, of pairs (step, row) of any shape."""
+    pairs = torch.unique(torch.stack((steps.flatten(), rows.flatten()), -1), dim=0)
+    unique, counts = torch.unique_consecutive(pairs[:, 0], return_counts=True)
+    return dict(zip(unique.tolist(), pairs[:, 1].split(counts.tolist()), strict=True))
 
 
 def _checked(ts: Tensor | Sequence[float], dt: float) -> Tensor:

@@ -18,20 +18,25 @@ Cost = Callable[[int, Time, Left], Tensor]
 def run_steps(
     scheme: Scheme, cost: Cost | None, start: int, stop: int, noise: Sequence[Tensor], state: State
 ) -> tuple[State, dict[int, Tensor], dict[int, Tensor]]:
-    """Steps start..stop-1: the state after them, the states z at the visits among them by their place, costs by gap."""
+    """Steps start..stop-1: the state after them, costs by gap, and by place what `rows_of` z has a visit among them."""
     visits = scheme.visits
     seen: dict[int, Tensor] = {}
     costs: dict[int, Tensor] = {}
     for k in range(start, stop):
         state, left = scheme.step(k, state, noise[k - start])
         if k + 1 in visits:
-            seen[k + 1] = state[0]
+            seen[k + 1] = rows_of(state[0], visits[k + 1])
         if cost is not None:
             charge(scheme, k, cost(k, scheme.times[k], left), costs)
     if cost is not None and scheme.charges_ends and stop == scheme.grid.num_steps:
         end = Left(*state[1:])
         charge(scheme, stop, cost(stop - 1, scheme.times[stop], end), costs)
     return state, seen, costs
+
+
+def rows_of(state: Tensor, rows: Tensor | None) -> Tensor:
+    """These rows (R,) of a state (..., B, d); None stands for all of them."""
+    return state if rows is None else state.index_select(-2, rows)
 
 
 def charge(scheme: Scheme, k: int, rate: Tensor, costs: dict[int, Tensor]) -> None:

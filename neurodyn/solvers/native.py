@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.checkpointed import CheckpointedSolve
 from neurodyn.solvers.grid import Grid
 from neurodyn.solvers.loop import Cost, check_noise, one_by_one, run_steps
-from neurodyn.solvers.own_backward import solve_by
+from neurodyn.solvers.own_backward import Params, solve_by
 from neurodyn.solvers.reversible import ReversibleSolve
 from neurodyn.solvers.schemes import Problem, ReversibleHeun, SlopeFunction, StepFunction, make_scheme
 
@@ -41,7 +40,10 @@ class Path(NamedTuple):
 
 
 class Visits(NamedTuple):
-    """A solution at the visits: states (..., T, d), and the cost of each gap, (..., T - 1), if asked for."""
+    """A solution at the visits: states (..., T, d), and the cost of each gap, (..., T - 1), if asked for.
+
+    On a packed grid the cost is that of the whole path, (..., 1).
+    """
 
     states: Tensor
     cost: Tensor | None
@@ -106,7 +108,7 @@ def integrate_visits(
     slope: SlopeFunction | None = None,
     cost: Cost | None = None,
     gradient: Gradient = "backprop",
-    params: Sequence[Tensor] = (),
+    params: Params = (),
 ) -> Visits:
     """Solve on a grid and keep the visits only. Arguments as in `integrate`, and:
 
@@ -117,7 +119,8 @@ def integrate_visits(
             O(sqrt N), the same gradients. "reversible" (reversible Heun only) keeps the visits and runs the steps
             backwards: memory does not grow with N, the same gradients up to rounding.
         params: for "checkpoint" and "reversible": every tensor that the functions use and that needs gradients. Where
-            one is computed from others, as a context is from an encoder's weights, those get theirs through it.
+            one is computed from others, as a context is from an encoder's weights, those get theirs through it. A list
+            of N tensors is one of which step number k uses the k-th only, which spares the others a look in every step.
 
     Raises:
         ValueError: as in `integrate`, and an unknown gradient or one that the method does not have.
@@ -140,8 +143,16 @@ def integrate_visits(
 
 def gather_visits(grid: Grid, z0: Tensor, seen: dict[int, Tensor], costs: dict[int, Tensor] | None) -> Visits:
     """Stack what was kept: states by their place in the grid, costs by their gap."""
-    seen = {0: z0, **seen}
-    states = torch.stack([seen[place] for place in grid.index], z0.ndim - 1)
+    if grid.places is None:
+        seen = {0: z0, **seen}
+        states = torch.stack([seen[place] for place in grid.index], z0.ndim - 1)
+    else:
+        # what was kept, place by place and in each of them row by row, is in the order of place * B + row
+        rows = len(grid.places)
+        number = grid.places * rows + torch.arange(rows, device=grid.places.device)[:, None]
+        where = torch.unique(number, return_inverse=True)[1].to(z0.device)
+        kept = torch.cat([z0, *seen.values()], -2)
+        states = kept.index_select(-2, where.flatten()).unflatten(-2, tuple(where.shape))
     if costs is None:
         return Visits(states, None)
     nothing = z0.new_zeros(z0.shape[:-1])

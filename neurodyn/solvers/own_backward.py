@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,44 +13,77 @@ from neurodyn.solvers.loop import Cost
 from neurodyn.solvers.schemes import Left, Scheme
 
 
+Params = Sequence[Tensor | Sequence[Tensor]]
+"""Tensors, and lists of N of them, of which step number k uses the k-th only."""
+
+
+class Wanted(NamedTuple):
+    """Which of the tensors that get gradients are used by which steps.
+
+    Attributes:
+        shared: places of those that any step may use.
+        of_step: places of those that one step uses.
+    """
+
+    shared: list[int]
+    of_step: dict[int, list[int]]
+
+    def between(self, start: int, stop: int) -> list[int]:
+        """Places of those that steps start..stop-1 use."""
+        return [*self.shared, *(place for k in range(start, stop) for place in self.of_step.get(k, ()))]
+
+
 def solve_by(
     function: type[torch.autograd.Function],
     scheme: Scheme,
     cost: Cost | None,
     z0: Tensor,
     noise: Tensor | Brownian,
-    params: Sequence[Tensor],
+    params: Params,
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """States at the visits by their place in the grid, and costs by gap, with gradients to z0 and `params`.
 
     Args:
-        function: its forward takes (scheme, cost, noise, places, gaps, z0, *params) and returns the states at
+        function: its forward takes (scheme, cost, noise, places, gaps, wanted, z0, *params) and returns the states at
             `places`, then the costs of `gaps`.
         scheme, cost, z0, noise, params: as in `integrate_visits`.
 
     Raises:
         ValueError: noise that requires gradients, which these ways do not have; a tensor that drift, diffusion or cost
             use and that requires gradients, but is not among `params`: it would silently get none; one that would get
-            its gradient twice, because another of `params` is computed from it.
+            its gradient twice, because another of `params` is computed from it; a list of another length than N.
     """
     if isinstance(noise, Tensor) and noise.requires_grad:
         raise ValueError("noise: requires gradients, which only gradient='backprop' gives")
     if not scheme.grid.num_steps:
         return {}, {}
-    wanted = [parameter for parameter in params if parameter.requires_grad]
+    steps = scheme.grid.num_steps
+    given: list[tuple[Tensor, int | None]] = []
+    for entry in params:
+        if isinstance(entry, Tensor):
+            given.append((entry, None))
+        elif len(entry) == steps:
+            given += [(tensor, k) for k, tensor in enumerate(entry)]
+        else:
+            raise ValueError(f"params: got a list of {len(entry)} tensors, want one for each of the {steps} steps")
+    given = [(tensor, k) for tensor, k in given if tensor.requires_grad]
     if torch.is_grad_enabled():
-        wanted = _used_params(scheme, cost, z0, wanted)
-    places = [place for place in dict.fromkeys(scheme.grid.index) if place > 0]
+        used = {id(tensor) for tensor in _used_params(scheme, cost, z0, [tensor for tensor, _ in given])}
+        given = [(tensor, k) for tensor, k in given if id(tensor) in used]
+    wanted = Wanted([], {})
+    for place, (_, k) in enumerate(given):
+        (wanted.shared if k is None else wanted.of_step.setdefault(k, [])).append(place)
+    places = [place for place in scheme.visits if place > 0]
     gaps = list(dict.fromkeys(scheme.gap_of)) if cost is not None else []
-    out = function.apply(scheme, cost, noise, places, gaps, z0, *wanted)
+    out = function.apply(scheme, cost, noise, places, gaps, wanted, z0, *(tensor for tensor, _ in given))
     return dict(zip(places, out[: len(places)], strict=True)), dict(zip(gaps, out[len(places) :], strict=True))
 
 
-def add_gradients(totals: list[Tensor], found: Sequence[Tensor | None]) -> None:
-    """Add what was found to the totals, in place."""
-    for total, grad in zip(totals, found, strict=True):
+def add_gradients(totals: list[Tensor], found: Sequence[Tensor | None], places: Sequence[int] | None = None) -> None:
+    """Add what was found to the totals, in place; `places` says to which of them, all if not given."""
+    for place, grad in zip(range(len(totals)) if places is None else places, found, strict=True):
         if grad is not None:
-            total.add_(grad)
+            totals[place].add_(grad)
 
 
 def _used_params(scheme: Scheme, cost: Cost | None, z0: Tensor, params: list[Tensor]) -> list[Tensor]:

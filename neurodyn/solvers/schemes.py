@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurodyn.sde.base import NOISE_TYPES, SDE_TYPES, NoiseType, SDEType, Time, directional_slope, entrywise_slope
 from neurodyn.solvers.brownian import align_rows
-from neurodyn.solvers.grid import Grid
+from neurodyn.solvers.grid import Grid, rows_by_step
 
 # (k, t, z) -> drift or diffusion at time t, in the step number k
 StepFunction = Callable[[int, Time, Tensor], Tensor]
@@ -65,7 +65,7 @@ class Scheme:
         self.drift, self.diffusion = problem.drift, problem.diffusion
         self.diagonal = problem.noise_type == "diagonal"
         self.times, self.steps = _host_or_rows(grid, like)
-        self.visits, self.gap_of = set(grid.index), grid.intervals
+        self.visits, self.gap_of = grid.visitors, grid.intervals
 
     def start(self, z: Tensor) -> State:
         """State of the method before the first step."""
@@ -160,10 +160,13 @@ class ReversibleHeun(Scheme):
     def __init__(self, problem: Problem, grid: Grid, like: Tensor) -> None:
         super().__init__(problem, grid, like)
         # p' = 2 z - p is no rest: where a row stands still, its companion has to be held.
-        self.moving: list[Tensor] | None = None
-        if grid.idle:
-            moving = align_rows(grid.steps > 0, like.ndim - 1)
-            self.moving = list(moving.to(like.device).unbind(0))
+        self.moving = self._masks(grid.steps > 0, like) if grid.idle else None
+        self.resting: dict[int, Tensor] = {}  # the rows (R,) that start anew in a step
+        self.anew: list[Tensor] | None = None
+        if grid.rests is not None:
+            row, step = grid.rests.nonzero(as_tuple=True)
+            self.resting = rows_by_step(step, row)
+            self.anew = self._masks(grid.rests, like)
 
     def evaluate(self, k: int, p: Tensor) -> tuple[Tensor, Tensor]:
         """Drift and diffusion at the start of step k; k = N is the end of the last step."""
@@ -178,16 +181,20 @@ class ReversibleHeun(Scheme):
         """One step."""
         z, p, f, g = state
         dt = self.steps[k]
-        if k in self.grid.rests:
-            return (z, z, *self.evaluate(k + 1, z)), Left(p, f, g)
-        ahead = self.hold(k, self.advance(2 * z - p, f, g, dt, dw), p)
+        ahead = self.hold(k, self.advance(2 * z - p, f, g, dt, dw), p, z)
         f_ahead, g_ahead = self.evaluate(k + 1, ahead)
         z = self.advance(z, f + f_ahead, g + g_ahead, 0.5 * dt, 0.5 * dw)
         return (z, ahead, f_ahead, g_ahead), Left(p, f, g)
 
-    def hold(self, k: int, moved: Tensor, held: Tensor) -> Tensor:
-        """`moved`, but `held` in the rows that stand still in step k."""
-        return moved if self.moving is None else torch.where(self.moving[k], moved, held)
+    def hold(self, k: int, moved: Tensor, held: Tensor, anew: Tensor | None = None) -> Tensor:
+        """`moved`, but `held` in the rows that stand still in step k, and `anew` in those that rest."""
+        if self.moving is not None:
+            moved = torch.where(self.moving[k], moved, held)
+        return moved if anew is None or k not in self.resting else torch.where(self.anew[k], anew, moved)
+
+    @staticmethod
+    def _masks(which: Tensor, like: Tensor) -> list[Tensor]:
+        return list(align_rows(which, like.ndim - 1).to(like.device).unbind(0))
 
 
 _SCHEMES: dict[str, type[Scheme]] = {

@@ -114,8 +114,9 @@ class ExactStepsPosterior(SimulatedPosterior):
         """`evidence` becomes log p(y) of the model in these steps, and `mean`, `root` the law of the start."""
         a, b, noise = (float(x.detach()) for x in (core.law.matrix(), core.law.offset(), core.law.noise()))
         loading, bias, variance = (float(x.detach()) for x in core.observation())
-        grid, place, _ = packed_grid(batch.times, self.longest_step)
-        seen = {int(k): (float(y), bool(m)) for k, y, m in zip(place[0], batch.values[0], batch.mask[0], strict=True)}
+        grid = packed_grid(batch.times, self.longest_step)
+        assert grid.places is not None
+        seen = {int(k): (float(y), bool(m)) for k, y, m in zip(grid.places[0], batch.values[0], batch.mask[0], strict=True)}
         # the message at z is scale + vector z - matrix z^2 / 2
         matrix, vector, scale, offsets, gains, pulls = 0.0, 0.0, 0.0, [], [], []
         for k in reversed(range(grid.num_steps + 1)):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from neurodyn.sde.neural import MLPSDE
 from neurodyn.solvers.adapt import convert
 from neurodyn.solvers.brownian import brownian_increments
-from neurodyn.solvers.grid import step_grid
+from neurodyn.solvers.grid import packed_grid, step_grid
 from neurodyn.solvers.native import integrate_visits
 from neurodyn.solvers.path_kl import path_kl_rate
 from neurodyn.solvers.solve import sdeint
@@ -100,7 +100,7 @@ def test_converting_the_calculus_keeps_the_process_and_its_price(noise):
 
 def test_reversible_heun_charges_what_pushes_at_the_end_of_a_gap():
     # A control that is zero at the start of every gap and u at its end moves z by u dt / 2, for u^2 dt / 4.
-    grid = step_grid(torch.tensor([0.0, 1.0], dtype=DTYPE), 1.0).rested()
+    grid = packed_grid(torch.tensor([[0.0, 1.0]], dtype=DTYPE), 1.0, rests=True)
     push = [0.0, 3.0]  # of the one step, and of the rest at its end
     for way in ("backprop", "checkpoint", "reversible"):
         visits = integrate_visits(

@@ -79,13 +79,13 @@ def test_a_packed_grid_takes_every_rows_own_steps_and_no_others(seed: int, rows:
     gaps = gaps * (torch.rand(rows, visits, generator=generator) < 0.8)  # repeated times, as padding has them
     times = gaps.cumsum(1)
     packed, together = packed_grid(times, 0.07), step_grid(times, 0.07)
-    assert packed.grid.num_steps == max(int((together.steps[row] > 0).sum()) for row in range(rows))
-    torch.testing.assert_close(packed.grid.times.gather(1, packed.place), times, atol=0, rtol=0)
-    torch.testing.assert_close(packed.grid.times.diff(dim=1), packed.grid.steps, atol=1e-12, rtol=0)
+    assert packed.num_steps == max(int((together.steps[row] > 0).sum()) for row in range(rows))
+    torch.testing.assert_close(packed.times.gather(1, packed.places), times, atol=0, rtol=0)
+    torch.testing.assert_close(packed.times.diff(dim=1), packed.steps, atol=1e-12, rtol=0)
     intervals = torch.tensor(together.intervals, dtype=torch.int64)
     for row in range(rows):
-        moving, own = together.steps[row] > 0, packed.grid.steps[row] > 0
-        torch.testing.assert_close(packed.grid.steps[row][own], together.steps[row][moving], atol=0, rtol=0)
+        moving, own = together.steps[row] > 0, packed.steps[row] > 0
+        torch.testing.assert_close(packed.steps[row][own], together.steps[row][moving], atol=0, rtol=0)
         assert packed.gaps[row][own].tolist() == intervals[moving].tolist()
         assert not own[int(own.sum()) :].any()
 
