@@ -39,7 +39,7 @@ ROWS, VISITS, CONTEXT = 128, 8, 24
 SAMPLES = 2
 ALONE = 0.2  # of the steps in which the posterior alone is trained, so that the prior does not adapt to a bad one
 # Solver steps: before a visit the posterior pulls at a rate of about 25 here, and what a step costs too much falls with
-# its length. Ways whose rows wait for each other at the visits, which makes many rows slow, take 32 rows at a time.
+# its length. The adjoint's rows wait for each other at the visits, which makes many rows slow: it takes 32 at a time.
 WAYS: dict[str, dict[str, Any]] = {
     "matched, diagonal": {"kind": "matched", "family": "diagonal", "steps": 2000},
     "matched, full": {"kind": "matched", "family": "full", "steps": 2000},
@@ -47,11 +47,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "simulated, backprop": {"kind": "simulated", "longest_step": 0.02, "steps": 1500},
     "simulated, reversible Heun": {
         "kind": "simulated",
-        "longest_step": 0.03,
+        "longest_step": 0.02,
         "method": "reversible_heun",
         "gradient": "reversible",
-        "steps": 900,
-        "rows": 32,
+        "steps": 800,
     },
     "simulated, adjoint": {
         "kind": "simulated",

@@ -19,8 +19,11 @@ HELP = """usage: neurodyn COMMAND [options]
 commands:
   forecast           fit models to irregular series and compare their forecasts (--help lists the options)
   neural             fit models to neural spikes: rates, latents, forward predictions, decoded behaviour
+  report RUN         how a run ended, its scores, and where its report is
+  compare RUN RUN... a page with the settings, scores and learning curves of runs beside each other (--out FILE)
   datasets list      the data sets that can be loaded by name
   datasets info NAME where a data set comes from, its licence and how to load it
+  datasets get NAME  load a data set, from the official source if it is not here yet
 
 options:
   --help, --version
@@ -90,9 +93,39 @@ def _neural(words: list[str]) -> None:
     recipe.run(tyro.cli(recipe.Config, args=words, prog="neurodyn neural"))
 
 
+def _report(words: list[str]) -> None:
+    if len(words) != 1:
+        raise UsageError(f"report: {len(words)} folders given, that of one run wanted")
+    import pandas as pd
+
+    from neurodyn.runs import open_run
+
+    run = open_run(words[0])
+    info, scores, page = run.info, run.folder / "tables" / "comparison.csv", run.folder / "report.html"
+    print(f"{info['name']}, {info['status']}, started {info['started']}")
+    if scores.is_file():
+        print(f"\n{pd.read_csv(scores, index_col=0).round(3).to_string()}\n")
+    print(f"report: {page}" if page.is_file() else "no report was written")
+
+
+def _compare(words: list[str]) -> None:
+    out = "comparison.html"
+    if "--out" in words[:-1]:
+        place = words.index("--out")
+        out = words[place + 1]
+        words = words[:place] + words[place + 2 :]
+    unknown = [word for word in words if word.startswith("-")]
+    if unknown:
+        raise UsageError(f"compare: no option {unknown[0]!r}: there is --out FILE")
+    from neurodyn.compare import compare_runs
+
+    table, page = compare_runs(words, out)
+    print(f"{table.round(3).to_string()}\n\ncomparison: {page}")
+
+
 def _datasets(words: list[str]) -> None:
-    action = _choose(words[0] if words else "", {"list": _list_datasets, "info": _show_dataset}, "datasets command")
-    action(words[1:])
+    actions = {"list": _list_datasets, "info": _show_dataset, "get": _get_dataset}
+    _choose(words[0] if words else "", actions, "datasets command")(words[1:])
 
 
 def _list_datasets(words: list[str]) -> None:
@@ -111,6 +144,17 @@ def _show_dataset(words: list[str]) -> None:
     print(f"{ast.get_docstring(tree)}\n\nneurodyn.datasets.{words[0]}.load({ast.unparse(load.args)})\n    {about}")
 
 
+def _get_dataset(words: list[str]) -> None:
+    if len(words) != 1:
+        raise UsageError(f"datasets get: {len(words)} names given, that of one data set wanted")
+    _choose(words[0], _loaders(), "data set")
+    from neurodyn import datasets
+
+    splits = datasets.load(words[0])
+    rows = f"{len(splits.train)} training, {len(splits.validation)} validation and {len(splits.test)} test rows"
+    print(f"{words[0]}: {rows} of {splits.train.num_variables} variables")
+
+
 def _loaders() -> dict[str, ast.Module]:
     """The source of each data set: a file of neurodyn.datasets with a function `load`. Read, not run: that is quick."""
     spec = importlib.util.find_spec("neurodyn.datasets")
@@ -124,7 +168,13 @@ def _load_of(tree: ast.Module) -> ast.FunctionDef | None:
     return next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "load"), None)
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"forecast": _forecast, "neural": _neural, "datasets": _datasets}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "forecast": _forecast,
+    "neural": _neural,
+    "report": _report,
+    "compare": _compare,
+    "datasets": _datasets,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -120,10 +120,10 @@ def best_of_columns(table: pd.DataFrame) -> dict[str, list[bool]]:
     """
     found = {}
     for column in table.columns:
-        badness = _badness(str(column), table[column])
-        if badness is not None and badness.notna().any():
-            shown = [number(v) if v == v else None for v in badness]
-            winner = number(badness.min())
+        ranked = badness(str(column), table[column])
+        if ranked is not None and ranked.notna().any():
+            shown = [number(v) if v == v else None for v in ranked]
+            winner = number(ranked.min())
             found[str(column)] = [s == winner for s in shown]
     return found
 
@@ -137,14 +137,14 @@ def who_wins(table: pd.DataFrame, ours: str | None = None) -> str:
     if table.empty:
         raise ValueError("comparison: the table is empty, at least one model and one score wanted")
     column = str(table.columns[0])
-    badness = _badness(column, table.iloc[:, 0])
-    if badness is None:
+    ranked = badness(column, table.iloc[:, 0])
+    if ranked is None:
         raise ValueError(
             f"comparison: first column {column!r} given, one of {', '.join(_LOWER + _HIGHER)} wanted, which decides"
         )
     if ours is not None and ours not in table.index:
         raise ValueError(f"ours: {ours!r} given, one of the models {', '.join(map(str, table.index))} wanted")
-    order = badness.sort_values(kind="stable").dropna()
+    order = ranked.sort_values(kind="stable").dropna()
     if order.empty:
         return f"No model has a {_name(column)}."
     winner, lowest = str(order.index[0]), float(order.iloc[0])
@@ -171,8 +171,8 @@ def who_wins(table: pd.DataFrame, ours: str | None = None) -> str:
     return f"{says} The model of this run, {ours}, comes {_ordinal(place)} of {len(order)} {with_}."
 
 
-def _badness(column: str, values: pd.Series) -> pd.Series | None:
-    """Smaller is better; None where neither end of the column is."""
+def badness(column: str, values: pd.Series) -> pd.Series | None:
+    """A column's values turned so that smaller is better; None where neither end of the column is."""
     if column in _HIGHER:
         return -values
     coverage = _COVERAGE.match(column)

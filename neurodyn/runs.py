@@ -205,6 +205,18 @@ class Run:
         return target
 
 
+def open_run(folder: str | os.PathLike[str]) -> Run:
+    """The run in a folder, to be read.
+
+    Raises:
+        ValueError: there is none.
+    """
+    place = Path(folder)
+    if not (place / "run.json").is_file() or not (place / "config.json").is_file():
+        raise ValueError(f"run: {place} given, the folder of a run (with run.json and config.json) wanted")
+    return Run(place)
+
+
 def resolved(config: Any) -> dict[str, Any]:
     """A configuration as plain JSON: dataclasses and mappings to objects, paths to text, enums to their values.
 
@@ -288,7 +300,7 @@ def _plain(value: Any, place: str, finite: bool = False) -> Any:
 
 
 def _check_same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    before, now = _flat(old), _flat(new)
+    before, now = flat(old), flat(new)
     differing = sorted(k for k in before.keys() | now.keys() if before.get(k, ...) != now.get(k, ...))
     if differing:
         shown = [f"{k} was {_shown(before, k)}, is {_shown(now, k)}" for k in differing[:4]]
@@ -303,11 +315,12 @@ def _shown(flat: dict[str, Any], key: str) -> str:
     return repr(flat[key]) if key in flat else "not there"
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration with one entry a setting, named "part.setting"."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:
-            found |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
     return found

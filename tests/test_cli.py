@@ -5,11 +5,13 @@ import sys
 import types
 from dataclasses import dataclass, field
 
+import pandas as pd
 import pytest
 
 import neurodyn.datasets
 from neurodyn import __version__
 from neurodyn.cli import main
+from neurodyn.runs import Run
 from neurodyn.training import DivergedError, FitConfig
 
 
@@ -47,9 +49,9 @@ def test_help_goes_to_stdout_and_a_bare_command_is_an_error(capsys):
     ("words", "message"),
     [
         (["forcast"], "neurodyn: no command 'forcast': did you mean forecast?\n"),
-        (["zzz"], "neurodyn: no command 'zzz': there are forecast, neural, datasets\n"),
+        (["zzz"], "neurodyn: no command 'zzz': there are forecast, neural, report, compare, datasets\n"),
         (["datasets", "lst"], "neurodyn: no datasets command 'lst': did you mean list?\n"),
-        (["datasets"], "neurodyn: no datasets command '': there are list, info\n"),
+        (["datasets"], "neurodyn: no datasets command '': there are list, info, get\n"),
         (["datasets", "info", "pbcsec"], "neurodyn: no data set 'pbcsec': did you mean pbcseq?\n"),
     ],
 )
@@ -128,6 +130,46 @@ def test_datasets_are_listed_and_described(capsys):
     assert "Licence: LGPL" in shown and "neurodyn.datasets.pbcseq.load(" in shown
 
 
+def test_a_data_set_is_loaded(capsys):
+    assert main(["datasets", "get", "pbcseq"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("pbcseq: ") and "7 variables" in shown
+    assert main(["datasets", "get"]) == 2
+    assert "0 names given" in capsys.readouterr().err
+
+
+def test_a_run_is_reported_and_two_are_compared(capsys, tmp_path):
+    for name, steps, crps in (("one", 5, 0.5), ("two", 7, 0.25)):
+        with Run.open({"data": "x", "fit": {"steps": steps}}, name="forecast", folder=tmp_path / name) as run:
+            table = pd.DataFrame(
+                {"crps": [crps, 0.4], "mae": [1.0, 2.0]}, index=pd.Index(["ours", "last"], name="model")
+            )
+            run.save_table("comparison", table)
+            run.log({"step": 1, "objective": 3.0})
+    assert main(["report", str(tmp_path / "two")]) == 0
+    shown = capsys.readouterr().out
+    assert "forecast, finished" in shown and "0.25" in shown and "no report was written" in shown
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "page.html")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[2].split() == ["two:", "ours", "0.25", "1.0"]
+    page = (tmp_path / "page.html").read_text()
+    assert "fit.steps" in page and "<td>x</td>" not in page and "Learning curves" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["report"], "0 folders given"),
+        (["report", "nowhere"], "run: nowhere given, the folder of a run"),
+        (["compare", "nowhere"], "runs: 1 given, two or more wanted"),
+        (["compare", "a", "b", "--outt", "c"], "no option '--outt'"),
+    ],
+)
+def test_reports_and_comparisons_of_nothing_are_refused(capsys, words, message):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_installed_command_answers_without_loading_torch():
     code = "import sys, neurodyn.cli; neurodyn.cli.main(['datasets', 'list']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -135,5 +177,5 @@ def test_the_installed_command_answers_without_loading_torch():
     done = subprocess.run([sys.executable, "-m", "neurodyn.cli", "nothing"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (
         2,
-        "neurodyn: no command 'nothing': there are forecast, neural, datasets\n",
+        "neurodyn: no command 'nothing': there are forecast, neural, report, compare, datasets\n",
     )

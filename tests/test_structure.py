@@ -28,7 +28,7 @@ FLOORS = {
     ],
     2: ["solvers", "nets", "parallel", "checkpoints", "identity", "progress", "fit_config", "training", "forecast"],
     3: ["posteriors", "datasets", "metrics", "diagnostics", "plots"],
-    4: ["models", "runs", "report", "html_page"],
+    4: ["models", "runs", "report", "compare", "html_page"],
     5: ["recipes"],
     6: ["cli"],
 }

@@ -7,6 +7,15 @@ undo the scaling first, and name the units.
 
 from neurodyn.plots.data import missingness
 from neurodyn.plots.forecasts import by_horizon, calibration, forecast_fan
-from neurodyn.plots.models import diagnostic_bars, latents, loss_curves
+from neurodyn.plots.models import curves_of_runs, diagnostic_bars, latents, loss_curves
 
-__all__ = ["by_horizon", "calibration", "diagnostic_bars", "forecast_fan", "latents", "loss_curves", "missingness"]
+__all__ = [
+    "by_horizon",
+    "calibration",
+    "curves_of_runs",
+    "diagnostic_bars",
+    "forecast_fan",
+    "latents",
+    "loss_curves",
+    "missingness",
+]

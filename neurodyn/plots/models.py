@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,33 @@ def loss_curves(history: Sequence[Mapping[str, Any]], *, best_step: int | None =
             color=style.QUIET,
             va="top",
         )
+    return figure
+
+
+def curves_of_runs(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """One model's learning curves in several runs: validation against steps if any run has it, else the objective.
+
+    Args:
+        logs: records as in `loss_curves`, by the run's name.
+    """
+    key = "validation" if any(_series(log, "validation")[1] for log in logs.values()) else "objective"
+    figure, panels = style.grid_of_axes(1, 1, width=6.5, height=3.2)
+    axes = panels.flat[0]
+    late: list[float] = []
+    for (name, log), colour in zip(logs.items(), itertools.cycle(style.CYCLE), strict=False):
+        steps, values = _series(log, key)
+        if not steps:
+            continue
+        axes.plot(
+            steps, values, color=colour, linewidth=1.5, marker="o" if len(steps) <= 40 else "", markersize=3, label=name
+        )
+        late += [v for s, v in zip(steps, values, strict=True) if s >= 0.1 * steps[-1]]
+    if late:
+        room = 0.08 * (max(late) - min(late)) or 1.0
+        axes.set_ylim(min(late) - room, max(late) + room)
+    axes.set_xlabel("step")
+    axes.set_ylabel("validation score" if key == "validation" else "objective (nats per series)")
+    axes.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -12,7 +12,6 @@ from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.loop import Cost
 from neurodyn.solvers.schemes import Left, Scheme
 
-
 Params = Sequence[Tensor | Sequence[Tensor]]
 """Tensors, and lists of N of them, of which step number k uses the k-th only."""
 

@@ -7,7 +7,8 @@ Solving the step of `ReversibleHeun` for what it started from,
 
 gives every state of the forward pass back up to rounding, so the gradients are those of backprop through the same
 steps. The states at the visits are kept (they are the output), and the companions there and at rests, row by row: each
-gap is run backwards from its own end, and rounding errors do not pile up over gaps. Source: Kidger, Foster, Li and Lyons (2021), arXiv 2105.13493, section 3.
+gap is run backwards from its own end, and rounding errors do not pile up over gaps. Source: Kidger, Foster, Li and
+Lyons (2021), arXiv 2105.13493, section 3.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ class ReversibleHeun(Scheme):
         # p' = 2 z - p is no rest: where a row stands still, its companion has to be held.
         self.moving = self._masks(grid.steps > 0, like) if grid.idle else None
         self.resting: dict[int, Tensor] = {}  # the rows (R,) that start anew in a step
-        self.anew: list[Tensor] | None = None
+        self.anew: list[Tensor] = []
         if grid.rests is not None:
             row, step = grid.rests.nonzero(as_tuple=True)
             self.resting = rows_by_step(step, row)

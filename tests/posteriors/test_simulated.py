@@ -116,7 +116,9 @@ class ExactStepsPosterior(SimulatedPosterior):
         loading, bias, variance = (float(x.detach()) for x in core.observation())
         grid = packed_grid(batch.times, self.longest_step)
         assert grid.places is not None
-        seen = {int(k): (float(y), bool(m)) for k, y, m in zip(grid.places[0], batch.values[0], batch.mask[0], strict=True)}
+        seen = {
+            int(k): (float(y), bool(m)) for k, y, m in zip(grid.places[0], batch.values[0], batch.mask[0], strict=True)
+        }
         # the message at z is scale + vector z - matrix z^2 / 2
         matrix, vector, scale, offsets, gains, pulls = 0.0, 0.0, 0.0, [], [], []
         for k in reversed(range(grid.num_steps + 1)):

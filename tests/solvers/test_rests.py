@@ -138,7 +138,7 @@ def test_params_of_steps_get_their_gradients(gradient: str) -> None:
         pushes = leaf.sin().unbind(1)
         options = {"gradient": way, "params": [rate, pushes], **HEUN}
         visits = integrate_visits(
-            lambda k, t, z: pushes[k] - rate * z,
+            lambda k, t, z, pushes=pushes: pushes[k] - rate * z,
             lambda k, t, z: torch.ones_like(z),
             torch.ones(3, 2, dtype=DOUBLE),
             grid,
