@@ -41,7 +41,7 @@ from neurodyn.training import FitConfig, fit
 COMMAND = "python -m benchmarks.physionet2012"
 SEEDS = (0, 1)
 OURS = "latent SDE"
-STEPS = {"interpolation": 1200, "extrapolation": 600}
+STEPS = {"interpolation": 800, "extrapolation": 500}
 ROWS = {
     "interpolation": ("training mean", "line between values", "Latent ODE", OURS),
     "extrapolation": ("training mean", "last value", "GRU-D", "direct GRU", "Latent ODE", OURS),
