@@ -22,7 +22,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def fingerprint(folder: Path = ROOT) -> str:
     """Checksum of the code that numbers come from, so that results of older code are never taken for new ones."""
     sha = hashlib.sha256()
-    for room in ("benchmarks", "datasets", "neurodyn"):
+    for room in ("benchmarks", "datasets", "neurodyn", "recipes"):
         for path in sorted((folder / room).rglob("*.py")):
             sha.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return sha.hexdigest()[:16]

@@ -58,6 +58,8 @@ class LatentSDEConfig:
     """Further arguments of the posterior's encoder: num_layers, num_heads, before, after, stride, slopes, every."""
     start_options: dict[str, Any] | None = None
     """Further arguments of the start's encoder, which is causal: num_layers, num_heads, before, stride, slopes."""
+    start_cuts: int = 0
+    """Random visits per row and step that the start is trained at. 0: all of them, or 4 with a core."""
     family: Literal["diagonal", "full", "flow"] = "diagonal"
     """Marginals of a matched posterior."""
     correction: bool = False
@@ -80,6 +82,8 @@ class LatentSDEConfig:
     """Spline knots between two visits, of a matched posterior."""
     num_samples: int = 1
     """Posterior samples per row and step."""
+    hide_visits: float = 0.0
+    """Largest share of a row's visits hidden from the posterior's encoder in training, for `LatentSDE.interpolate`."""
     context_size: int = 32
     """Of the encoders' features."""
     hidden_size: int = 64
@@ -101,6 +105,8 @@ class LatentSDEConfig:
             raise ValueError(f"static_latents: {self.static_latents} given with a core, 0 wanted")
         if self.pace and not (self.pace > 0 and self.static_latents > 0):
             raise ValueError(f"pace: {self.pace} given, 0, or a positive one and static_latents, wanted")
+        if not 0 <= self.hide_visits < 1:
+            raise ValueError(f"hide_visits: {self.hide_visits} given, a share from 0 to below 1 wanted")
         if self.correction and (self.posterior != "matched" or self.diffusion != "constant"):
             raise ValueError("correction: given, but it is for a matched posterior and diffusion='constant'")
         for name, hint in get_type_hints(type(self)).items():
@@ -181,7 +187,7 @@ def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Par
             decoder=config.decoder,
             **config.likelihood_options or {},
         )
-        start = EncodedStart(encoder(causal=True), context, size, config.hidden_size)
+        start = EncodedStart(encoder(causal=True), context, size, config.hidden_size, config.start_cuts)
     else:
         size, noise_size = core.law.state_size, core.law.noise_size
         prior = Prior(ResidualLaw(core.law, config.hidden_size, config.residual_bound), CoreInitial(core))
@@ -194,7 +200,7 @@ def assemble(config: LatentSDEConfig, core: LinearGaussian | None = None) -> Par
                 f"{likelihood.parameters_per_variable} numbers per variable; a core's read-out gives one"
             )
         _match_noise(likelihood, core)
-        start = FilterStart(encoder(causal=True), context, core, config.hidden_size)
+        start = FilterStart(encoder(causal=True), context, core, config.hidden_size, config.start_cuts or 4)
     posterior = _posterior(config, core, size, noise_size)
     return Parts(prior, encoder(causal=False), posterior, likelihood, start)
 

@@ -15,6 +15,7 @@ from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.likelihoods import Likelihood
 from neurodyn.loss import Loss
 from neurodyn.models.assembly import LatentSDEConfig, Parts, assemble
+from neurodyn.models.hiding import ask_at, hide_visits
 from neurodyn.models.home import at_home
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.noise import RowNoise
@@ -37,6 +38,8 @@ class LatentSDE(nn.Module):
         start: law of the latent at the end of a history, for forecasts.
         num_samples: posterior samples per row and step.
         longest_step: of prior rollouts, in units of time.
+        hide_visits: largest share of a row's visits that the posterior's encoder is not shown in training, though they
+            are explained all the same: it then learns to interpolate.
 
     `loss` and `forecast` depend on what is observed and on the rows' ids, not on padding, row order or batch splits
     (with gradient="adjoint" the loss depends on order and splits: torchsde has one Brownian path for the batch).
@@ -55,11 +58,12 @@ class LatentSDE(nn.Module):
         *,
         num_samples: int = 1,
         longest_step: float = 0.1,
+        hide_visits: float = 0.0,
     ) -> None:
         super().__init__()
         self.prior, self.encoder, self.posterior = prior, encoder, posterior
         self.likelihood, self.start = likelihood, start
-        self.num_samples, self.longest_step = num_samples, longest_step
+        self.num_samples, self.longest_step, self.hide_visits = num_samples, longest_step, hide_visits
         self.config: dict[str, Any] | None = None  # known for models made from names
 
     @classmethod
@@ -98,7 +102,8 @@ class LatentSDE(nn.Module):
 
     @classmethod
     def _of(cls, settings: LatentSDEConfig, parts: Parts) -> LatentSDE:
-        model = cls(*parts, num_samples=settings.num_samples, longest_step=settings.longest_step)
+        own = {name: getattr(settings, name) for name in ("num_samples", "longest_step", "hide_visits")}
+        model = cls(*parts, **own)
         model.config = asdict(settings)
         return model
 
@@ -115,7 +120,8 @@ class LatentSDE(nn.Module):
         """Parts of the negative ELBO, (B,) each, nats per series; the filter loss trains the start alone."""
         batch = at_home(batch, self.encoder).compact()
         noise = RowNoise.of(batch, generator)
-        context = self.encoder(batch)
+        hidden = self.training and self.hide_visits > 0
+        context = self.encoder(hide_visits(batch, noise, self.hide_visits) if hidden else batch)
         # Mixed precision ends here: path KLs and covariances need the digits.
         with torch.autocast(context.features.device.type, enabled=False):
             whole = {"features": context.features.to(batch.dtype), "summary": context.summary.to(batch.dtype)}
@@ -157,6 +163,28 @@ class LatentSDE(nn.Module):
         noise = RowNoise.of(history, generator)
         _, latent = self._rolled_out(history, times, num_samples, noise)
         return self.likelihood.mean(latent.to(history.dtype)).mean(0).to(asked_from)
+
+    @torch.no_grad()
+    def interpolate(
+        self, batch: SeriesBatch, times: Tensor, num_samples: int = 100, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """What the values are at `times`, given the whole row: likelihood means (S, B, H, D) at posterior latents.
+
+        Their mean over S is the interpolation, their spread how unsure the latent is; noise of the values is not drawn.
+
+        Args:
+            batch: B rows without covariates.
+            times: (B, H) or (H,), in any order, inside the rows' spans as a rule.
+
+        Raises:
+            ValueError: times that are not finite or of another shape, covariates.
+        """
+        asked_from, batch = batch.device, at_home(batch, self.encoder).compact()
+        noise = RowNoise.of(batch, generator)
+        asked, places = ask_at(batch, times)
+        latent = self.posterior(self.encoder(asked), self.prior, noise, num_samples).z
+        latent = latent.gather(2, places[None, ..., None].expand(num_samples, -1, -1, latent.shape[-1]))
+        return self.likelihood.mean(latent.to(batch.dtype)).to(asked_from)
 
     def _rolled_out(
         self, history: SeriesBatch, times: Tensor, num_samples: int, noise: RowNoise

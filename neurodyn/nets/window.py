@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurodyn.nets.context import Context, visit_inputs
+from neurodyn.nets.context import Context, VisitInputs, visit_inputs
 from neurodyn.nets.mlp import mlp
 from neurodyn.series import SeriesBatch
 
@@ -72,27 +72,42 @@ class WindowEncoder(nn.Module):
     def forward(self, batch: SeriesBatch) -> Context:
         """Encode a batch; see the class."""
         visits = visit_inputs(batch, self.num_variables, self.num_covariates, self.num_static)
-        present, dtype = visits.present, visits.values.dtype
+        present = visits.present
         order = torch.sort(~present, dim=1, stable=True).indices  # the places of observed visits come first
         count = present.sum(1, keepdim=True)
         if self.every == 1:
-            rank = present.cumsum(1) - 1  # an unobserved visit stands at the observed one before it
-            places, extra, counted = order.gather(1, rank.clamp(min=0)), visits.extra, present
+            rank, counted = present.cumsum(1) - 1, present  # an unobserved visit stands at the observed one before it
+            features = self._at(visits, order, rank, order.gather(1, rank.clamp(min=0)), visits.extra)
+            places = None
         else:
             steps = torch.arange(0, present.shape[1] - 1 + self.every, self.every, device=present.device)
             rank = torch.minimum(steps.expand(len(count), -1), (count - 1).clamp(min=0))
             places = order.gather(1, rank)
-            extra = visits.extra.gather(1, places[..., None].expand(-1, -1, visits.extra.shape[-1]))
+            features = self._at(visits, order, rank, places, _pick(visits.extra, places))
             counted = steps - self.every < count - 1  # what follows repeats the last visit
+        share = counted[..., None].to(features.dtype)
+        summary = (features * share).sum(1) / share.sum(1).clamp(min=1)
+        return Context(batch, features, summary, places)
+
+    def at(self, batch: SeriesBatch, ranks: Tensor) -> Tensor:
+        """Features (B, K, C) at chosen observed visits alone, `ranks` (B, K) counting each row's observed visits."""
+        visits = visit_inputs(batch, self.num_variables, self.num_covariates, self.num_static)
+        order = torch.sort(~visits.present, dim=1, stable=True).indices
+        places = order.gather(1, ranks)
+        return self._at(visits, order, ranks, places, _pick(visits.extra, places))
+
+    def _at(self, visits: VisitInputs, order: Tensor, rank: Tensor, places: Tensor, extra: Tensor) -> Tensor:
+        """Features (B, K, C) at the visits of a rank (B, K), whose places among all visits are given."""
+        dtype = visits.values.dtype
+        count = visits.present.sum(1)[:, None, None]
         wanted = rank[..., None] + self.offsets
-        inside = (wanted >= 0) & (wanted < count[..., None])
-        index = order.gather(1, wanted.clamp(0, present.shape[1] - 1).flatten(1))
+        inside = (wanted >= 0) & (wanted < count)
+        index = order.gather(1, wanted.clamp(0, order.shape[1] - 1).flatten(1))
         lag = visits.times.gather(1, index).view(wanted.shape) - visits.times.gather(1, places)[..., None]
         lag = torch.where(inside, lag, 0.0).to(dtype)[..., None]
-        wide = index[..., None].expand(-1, -1, self.num_variables)
         shape = (*wanted.shape, self.num_variables)
-        mask = visits.mask.gather(1, wide).view(shape) & inside[..., None]
-        values = torch.where(mask, visits.values.gather(1, wide).view(shape), 0.0)
+        mask = _pick(visits.mask, index).view(shape) & inside[..., None]
+        values = torch.where(mask, _pick(visits.values, index).view(shape), 0.0)
         if self.slopes:
             centre = slice(self.before, self.before + 1)
             here, known = values[:, :, centre], mask[:, :, centre]
@@ -101,7 +116,10 @@ class WindowEncoder(nn.Module):
             mask = mask & (known | ~beside)
             values = torch.where(mask, torch.where(beside, slope, values), 0.0)
         window = torch.cat((values, mask.to(dtype), lag), -1).flatten(2)
-        features = self.net(torch.cat((window, extra), -1))
-        share = counted[..., None].to(dtype)
-        summary = (features * share).sum(1) / share.sum(1).clamp(min=1)
-        return Context(batch, features, summary, None if self.every == 1 else places)
+        features: Tensor = self.net(torch.cat((window, extra), -1))
+        return features
+
+
+def _pick(table: Tensor, places: Tensor) -> Tensor:
+    """Visits (B, K) of a table (B, T, ...): (B, K, ...)."""
+    return table.gather(1, places[..., None].expand(-1, -1, table.shape[-1]))

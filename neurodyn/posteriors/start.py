@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from neurodyn.nets.context import Context
 from neurodyn.nets.mlp import mlp
+from neurodyn.nets.window import WindowEncoder
 from neurodyn.noise import RowNoise
 from neurodyn.sde.linear_gaussian import LinearGaussian
 from neurodyn.series import SeriesBatch
@@ -36,11 +37,8 @@ class Start(nn.Module):
 
     def loss(self, batch: SeriesBatch, z: Tensor, noise: RowNoise) -> Tensor:
         """-log r(z) summed over visits, averaged over samples z (S, B, T, d), detached: (B,), nats per series."""
-        mean, root = self.laws(batch)
-        gap = z.detach().to(mean.dtype) - mean
-        white = torch.linalg.solve_triangular(root, gap[..., None], upper=False)[..., 0]
-        density = 0.5 * (white.square() + math.log(2 * math.pi)) + root.diagonal(dim1=-2, dim2=-1).log()
-        return (density.sum(-1) * batch.present).mean(0).sum(-1).to(batch.dtype)
+        surprise = _surprise(z.detach(), *self.laws(batch))
+        return (surprise * batch.present).mean(0).sum(-1).to(batch.dtype)
 
     def at_end(self, history: SeriesBatch) -> tuple[Tensor, Tensor]:
         """Mean (B, d) and root (B, d, d) at each row's last observed visit; rows must be compact."""
@@ -50,23 +48,63 @@ class Start(nn.Module):
         return mean[rows, last], root[rows, last]
 
 
+def _surprise(z: Tensor, mean: Tensor, root: Tensor) -> Tensor:
+    """-log of the Gaussian density at z, without the last axis, nats."""
+    gap = z.to(mean.dtype) - mean
+    white = torch.linalg.solve_triangular(root, gap[..., None], upper=False)[..., 0]
+    log_sd = root.diagonal(dim1=-2, dim2=-1).log()
+    return (0.5 * (white.square() + math.log(2 * math.pi)) + log_sd).sum(-1)
+
+
 class EncodedStart(Start):
     """A network's Gaussian from the causal features, with a full covariance.
 
     Args:
         encoder: causal. context_size: of its features. latent_size: d.
+        num_cuts: random visits per row and training step that stand for the row's sum over visits, stratified and
+            without bias: for long rows, whose neighbouring visits tell the same. 0: all visits.
     """
 
-    def __init__(self, encoder: nn.Module, context_size: int, latent_size: int, hidden_size: int = 64) -> None:
+    def __init__(
+        self, encoder: nn.Module, context_size: int, latent_size: int, hidden_size: int = 64, num_cuts: int = 0
+    ) -> None:
+        if num_cuts < 0:
+            raise ValueError(f"num_cuts: {num_cuts} given, 0 (all visits) or more wanted")
         super().__init__(encoder)
-        self.latent_size = latent_size
+        self.latent_size, self.num_cuts = latent_size, num_cuts
         self.net = mlp([context_size, hidden_size, 2 * latent_size + latent_size**2])
 
     def laws(self, batch: SeriesBatch) -> tuple[Tensor, Tensor]:
         """See `Start`."""
         context: Context = self.encoder(batch)
+        return self._law(context.at_visits())
+
+    def loss(self, batch: SeriesBatch, z: Tensor, noise: RowNoise) -> Tensor:
+        """See `Start`; with `num_cuts`, in training, an estimate of it. Rows must be compact then."""
+        if not (self.num_cuts and self.training):
+            return super().loss(batch, z, noise)
+        visits = batch.present.sum(1, keepdim=True)
+        strata = torch.arange(self.num_cuts, device=z.device)
+        cuts = ((strata + noise.uniform("cuts", self.num_cuts)) / self.num_cuts * visits).long()
+        index = cuts[None, ..., None].expand(len(z), -1, -1, z.shape[-1])
+        surprise = _surprise(z.detach().gather(2, index), *self._law(self._features(batch, cuts)))
+        return (surprise.mean(0).sum(-1) * visits[:, 0] / self.num_cuts).to(batch.dtype)
+
+    def at_end(self, history: SeriesBatch) -> tuple[Tensor, Tensor]:
+        """See `Start`."""
+        mean, root = self._law(self._features(history, history.present.sum(1, keepdim=True) - 1))
+        return mean[:, 0], root[:, 0]
+
+    def _features(self, batch: SeriesBatch, visits: Tensor) -> Tensor:
+        """Features (B, K, C) at visits (B, K) of compact rows; a windowed encoder computes no others."""
+        if isinstance(self.encoder, WindowEncoder):
+            return self.encoder.at(batch, visits)
+        features: Tensor = self.encoder(batch).at_visits()
+        return features.gather(1, visits[..., None].expand(-1, -1, features.shape[-1]))
+
+    def _law(self, features: Tensor) -> tuple[Tensor, Tensor]:
         size = self.latent_size
-        mean, log_diagonal, below = self.net(context.at_visits()).split((size, size, size**2), -1)
+        mean, log_diagonal, below = self.net(features).split((size, size, size**2), -1)
         root = below.unflatten(-1, (size, size)).tril(-1) + torch.diag_embed(log_diagonal.exp())
         return mean, root
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from neurodyn.datasets import physionet2012, sources
+from neurodyn.series import SeriesBatch
 
 STAYS = {
     k: f"Time,Parameter,Value\n00:00,RecordID,{k}\n00:00,Age,{40 + k}\n00:00,Gender,{k % 2 if k > 1 else -1}\n"
@@ -91,6 +92,39 @@ def test_the_archive_is_parsed_once(tiny) -> None:
     assert torch.equal(physionet2012.load().train.values, first.train.values)
     few = physionet2012.load(max_rows=5)
     assert sum(part.num_rows for part in few[:3]) == 5
+
+
+def test_the_interpolation_benchmark_has_descriptors_among_its_values_and_the_largest_as_units(tiny) -> None:
+    splits = physionet2012.interpolation("a")
+    assert (splits.train.num_rows, splits.validation.num_rows, splits.test.num_rows) == (7, 2, 2)
+    assert len(set(splits.train.variables)) == 41
+    place = {name: k for k, name in enumerate(splits.train.variables)}
+    unit = dict(zip(splits.train.variables, splits.info["unit"].tolist(), strict=True))
+    assert (unit["Age"], unit["HR"], unit["Urine"], unit["Weight"], unit["pH"]) == (50, 100, 200, 99, 1)
+    for part in splits[:3]:
+        for row, name in enumerate(part.ids):
+            if name == "11":
+                assert part.times[row, :2].tolist() == [0, 3] and part.values[row, 1, place["Weight"]] == 80
+                continue
+            assert part.times[row].tolist() == pytest.approx([0, 7 / 60, 1.5, 47.25])
+            assert part.values[row, 0, place["Age"]] == 40 + int(name)
+            assert not part.mask[row, 0, place["Height"]]  # -1
+            assert part.values[row, 3, place["MechVent"]] == 1
+    with pytest.raises(ValueError, match="sets: 'c' given"):
+        physionet2012.interpolation("c")
+
+
+@pytest.mark.parametrize("shown", [0.5, 0.9])
+def test_a_share_of_the_visits_is_shown_and_at_least_one(shown: float) -> None:
+    mask = torch.ones(3, 40, 2, dtype=torch.bool)
+    mask[1, 10:] = mask[2, 1:] = False
+    mask[0, ::3, 0] = False
+    batch = SeriesBatch(torch.arange(40.0).expand(3, -1), torch.randn(3, 40, 2), mask)
+    held = physionet2012.hidden(batch, shown, 0)
+    assert (held & ~batch.present).sum() == 0
+    assert (batch.present & ~held).sum(1).tolist() == [40 * shown, 10 * shown, 1]
+    assert torch.equal(held, physionet2012.hidden(batch, shown, 0))
+    assert not torch.equal(held, physionet2012.hidden(batch, shown, 1))
 
 
 def one_line(error: pytest.ExceptionInfo, *words: str) -> None:

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from neurodyn.metrics.scores import crps, interval_coverage
 from neurodyn.models.baselines.direct_gru import DirectGRU, Predicted
+from neurodyn.models.baselines.pairs import last_seen
 from neurodyn.models.baselines.persistence import LastValue
 from neurodyn.models.baselines.validation import forecast_crps
+from neurodyn.nets.gru_d import GRUD
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig
 
@@ -87,6 +89,26 @@ def test_samples_follow_the_predicted_law(trained):
         law = network(state, history.values[:, -1], seen, torch.tensor([0.2]), torch.tensor([[0.2]]))
     exact = scipy.stats.t(float(law.df), float(law.location), float(law.scale))
     assert scipy.stats.kstest(samples.numpy(), exact.cdf).pvalue > 1e-3
+
+
+def test_with_gru_d_it_is_another_network_that_learns_too_and_comes_back(tmp_path):
+    options = {"num_variables": 1, **QUICK, "encoder": "gru_d"}
+    model = made(0, **options)
+    assert isinstance(model.networks[0].encoder, GRUD)
+    config = FitConfig(steps=150, batch_size=64, learning_rate=1e-2, validate_every=50, progress=False)
+    model.fit(ramps(200, 6, 1), ramps(40, 6, 2), config)
+    test = ramps(100, 6, 3)
+    history, after = test.history(fraction=0.5), test.after(fraction=0.5)
+
+    def forecast(one):
+        return one.forecast(history, after.times, 100, generator=torch.Generator().manual_seed(0))
+
+    error = (forecast(model).mean - after.values)[after.mask].square().mean()
+    last = (last_seen(history).value[:, -1, None] - after.values)[after.mask]
+    assert error < 0.9 * last.square().mean()
+    assert torch.equal(forecast(DirectGRU.load(model.save(tmp_path / "m"))).samples, forecast(model).samples)
+    with pytest.raises(ValueError, match="encoder: 'lstm' given"):
+        made(0, num_variables=1, encoder="lstm")
 
 
 def test_an_ensemble_draws_from_each_network_in_turn():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from neurodyn.metrics.scores import crps, interval_coverage
 from neurodyn.models.baselines.pairs import last_seen, training_pairs
-from neurodyn.models.baselines.persistence import LastValue, RegressedLastValue
+from neurodyn.models.baselines.persistence import LastValue, RegressedLastValue, TrainingValues
 from neurodyn.series import SeriesBatch
 
 
@@ -165,6 +165,21 @@ def test_padding_and_unobserved_visits_change_no_forecast(dtype):
     other = same.forecast(history.padded(10), times, 50, generator=torch.Generator().manual_seed(0))
     assert one.samples.dtype == dtype
     assert torch.allclose(one.samples, other.samples, atol=1e-5)
+
+
+def test_training_values_are_drawn_whatever_the_history():
+    train = ou_series(200, 8, rate=1.0, mixing=CORRELATED, seed=7, missing=0.3)
+    model = TrainingValues().fit(train)
+    history = train.history(fraction=0.5).rows([3])
+    times = history.last_time[:, None] + torch.tensor([0.1, 5.0])
+    samples = model.forecast(history, times, 4000, generator=torch.Generator().manual_seed(0)).samples[:, 0]
+    known = [train.values[..., k][train.mask[..., k]] for k in range(2)]
+    for k in range(2):
+        assert set(samples[:, 1, k].tolist()) <= set(known[k].tolist())
+        assert samples[..., k].mean(0) == pytest.approx(known[k].mean().item(), abs=0.07)
+        assert samples[..., k].std(0) == pytest.approx(known[k].std().item(), rel=0.06)
+    with pytest.raises(ValueError, match="history: 1 variables given, 2 wanted"):
+        model.forecast(train.select(["y1"]), times)
 
 
 def test_a_row_of_the_forecast_needs_no_other_row_to_have_the_same_distribution():

@@ -81,6 +81,18 @@ def test_features_left_out_change_no_others(every: int) -> None:
         torch.testing.assert_close(thin.summary[row], full.features[row, wanted].mean(0))
 
 
+def test_features_at_chosen_visits_are_those_of_all() -> None:
+    batch, net = ragged(), encoder(slopes=True)
+    hole = batch.mask.clone()
+    hole[0, 3] = False  # ranks count observed visits
+    batch = SeriesBatch(batch.times, batch.values, hole, ids=batch.ids)
+    full = net(batch).features
+    found = net.at(batch, torch.tensor([[0, 3, 7], [3, 0, 0], [0, 0, 0]]))
+    torch.testing.assert_close(found[0], full[0, [0, 4, 8]])
+    torch.testing.assert_close(found[1], full[1, [3, 0, 0]])
+    torch.testing.assert_close(found[2], full[2, [0, 0, 0]])
+
+
 def test_a_matched_posterior_has_its_knots_where_features_stand_and_rows_stay_their_own() -> None:
     batch = ragged()
     torch.manual_seed(1)

@@ -47,7 +47,7 @@ def test_a_fresh_filter_start_is_the_exact_filter(core: LinearGaussian, kind: st
     assert torch.equal(root, root.tril())
 
 
-@pytest.mark.parametrize("kind", ["gru", "attention"])
+@pytest.mark.parametrize("kind", ["gru", "attention", "window"])
 @pytest.mark.parametrize(
     "make", [lambda kind: filter_start(free_core(), 2, kind, True), lambda kind: encoded_start(2, 3, kind, True)]
 )
@@ -85,6 +85,33 @@ def test_encoded_loss_is_minus_the_log_density_at_present_visits_without_gradien
     density = torch.distributions.MultivariateNormal(mean, scale_tril=root).log_prob(z)
     torch.testing.assert_close(loss, -(density * batch.present).mean(0).sum(1), atol=1e-10, rtol=1e-10)
     assert torch.autograd.grad(loss.sum(), z, allow_unused=True)[0] is None
+
+
+@pytest.mark.parametrize("kind", ["gru", "window"])
+def test_a_few_cuts_stand_for_all_visits_without_bias(kind: str) -> None:
+    start, batch = encoded_start(2, 3, kind, lively=True), ragged(2, rows=3, visits=6)
+    z = torch.randn(2, 3, 6, 3, dtype=DOUBLE)
+    with torch.no_grad():
+        whole = start.loss(batch, z, RowNoise(0, batch.ids or ()))
+        start.num_cuts = 2
+        estimates = torch.stack([start.loss(batch, z, RowNoise(k, batch.ids or ())) for k in range(800)])
+        assert torch.equal(start.eval().loss(batch, z, RowNoise(0, batch.ids or ())), whole)  # all visits in evaluation
+    error = estimates.std(0) / 800**0.5
+    assert (estimates.std(0) > 1e-3).any()
+    assert ((estimates.mean(0) - whole).abs() < 4 * error + 1e-9).all()
+
+
+def test_with_as_many_cuts_as_visits_each_visit_counts_once() -> None:
+    start, batch = encoded_start(2, 3, "window", lively=True), ragged(2, rows=3, visits=6)
+    z = torch.randn(2, 3, 6, 3, dtype=DOUBLE)
+    row = batch.rows(2)
+    assert int(row.present.sum()) == 6
+    with torch.no_grad():
+        whole = start.loss(row, z[:, 2:], RowNoise(0, row.ids or ()))
+        start.num_cuts = 6
+        torch.testing.assert_close(start.loss(row, z[:, 2:], RowNoise(1, row.ids or ())), whole)
+    with pytest.raises(ValueError, match="num_cuts: -1 given"):
+        EncodedStart(start.encoder, 8, 3, num_cuts=-1)
 
 
 @pytest.mark.parametrize(("mean", "sd", "value"), [(0.0, 1.0, 0.3), (2.0, 0.3, -1.0), (-1.0, 5.0, 12.0)])

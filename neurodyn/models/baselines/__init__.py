@@ -2,6 +2,6 @@
 
 from neurodyn.models.baselines.direct_gru import DirectGRU
 from neurodyn.models.baselines.latent_ode import LatentODE
-from neurodyn.models.baselines.persistence import LastValue, RegressedLastValue
+from neurodyn.models.baselines.persistence import LastValue, RegressedLastValue, TrainingValues
 
-__all__ = ["DirectGRU", "LastValue", "LatentODE", "RegressedLastValue"]
+__all__ = ["DirectGRU", "LastValue", "LatentODE", "RegressedLastValue", "TrainingValues"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,14 @@ from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.models.baselines.pairs import LastSeen, last_seen
 from neurodyn.models.baselines.validation import forecast_crps
 from neurodyn.models.home import at_home
+from neurodyn.nets.gru_d import GRUD
 from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
 from neurodyn.noise import RowNoise
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, FitResult, Loss, fit
+
+EncoderName = Literal["gru_decay", "gru_d"]
 
 
 class Predicted(NamedTuple):
@@ -40,11 +43,17 @@ class Predicted(NamedTuple):
 class DirectNetwork(nn.Module):
     """One network of a `DirectGRU`, which explains the sizes."""
 
-    def __init__(self, num_variables: int, context_size: int, hidden_size: int, dropout: float) -> None:
+    def __init__(
+        self, num_variables: int, context_size: int, hidden_size: int, dropout: float, encoder: EncoderName
+    ) -> None:
         super().__init__()
-        self.encoder = GRUDecayEncoder(num_variables, context_size, hidden_size, direction="forward")
+        self.encoder: GRUD | GRUDecayEncoder
+        if encoder == "gru_d":
+            self.encoder = GRUD(num_variables, hidden_size)
+        else:
+            self.encoder = GRUDecayEncoder(num_variables, context_size, hidden_size, direction="forward")
         self.dropout = nn.Dropout(dropout)
-        sizes = [context_size + 3 * num_variables + 3, hidden_size, hidden_size, 3 * num_variables]
+        sizes = [self.encoder.context_size + 3 * num_variables + 3, hidden_size, hidden_size, 3 * num_variables]
         self.decoder = mlp(sizes, zero_last=True)
         self.raw_df = nn.Parameter(torch.full((num_variables,), 1.5))
 
@@ -78,6 +87,8 @@ class DirectGRU(nn.Module):
         dropout: rate on the MLP's input.
         num_networks: how many to mix, started from different weights and trained on different cuts.
         num_cuts: cuts per series and training step.
+        encoder: "gru_decay", the forward GRU with decay (`GRUDecayEncoder`), or "gru_d" (`GRUD`; it has no
+            context_size): with a single network, the GRU-D of Che et al. (2018) as a forecaster.
 
     Expects standardised values and times (`Scaling`). `loss` and `forecast` depend on observed entries and ids only,
     but for dropout in training, which is drawn by place.
@@ -103,7 +114,10 @@ class DirectGRU(nn.Module):
         dropout: float = 0.2,
         num_networks: int = 3,
         num_cuts: int = 2,
+        encoder: EncoderName = "gru_decay",
     ) -> None:
+        if encoder not in get_args(EncoderName):
+            raise ValueError(f"encoder: {encoder!r} given, one of {', '.join(get_args(EncoderName))} wanted")
         if num_networks < 1 or num_cuts < 1:
             raise ValueError(f"num_networks, num_cuts: {num_networks}, {num_cuts} given, 1 or more wanted")
         super().__init__()
@@ -114,10 +128,11 @@ class DirectGRU(nn.Module):
             "dropout": dropout,
             "num_networks": num_networks,
             "num_cuts": num_cuts,
+            "encoder": encoder,
         }
         self.num_cuts = num_cuts
         self.networks = nn.ModuleList(
-            DirectNetwork(num_variables, context_size, hidden_size, dropout) for _ in range(num_networks)
+            DirectNetwork(num_variables, context_size, hidden_size, dropout, encoder) for _ in range(num_networks)
         )
 
     def _log_prob(

@@ -12,6 +12,7 @@ from neurodyn.checkpoints import load_model, save_model
 from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.likelihoods.real import GaussianLikelihood
 from neurodyn.models.baselines.validation import forecast_crps
+from neurodyn.models.hiding import hide_visits
 from neurodyn.models.home import at_home
 from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
@@ -26,13 +27,15 @@ class LatentODE(nn.Module):
     q(z0 | history) is Gaussian, read by a GRU that runs backwards over the history to the row's first visit; dz/dt is
     an MLP of z; values are an MLP of z plus Gaussian noise of one learned size per variable; p(z0) is standard normal.
     As in their extrapolation task, the encoder sees the visits up to a cut (here a random one) and all visits are
-    decoded. Unlike theirs, the encoder's state decays between visits instead of following a second ODE.
+    decoded; with `hide_visits`, as in their interpolation task, it sees all but a random share of the visits. Unlike
+    theirs, the encoder's state decays between visits instead of following a second ODE.
 
     Args:
         num_variables: D.
         latent_size: d.
         context_size, hidden_size: of the encoder's output; of its state and of the MLPs' layers.
         step: of the fourth-order Runge-Kutta solver (torchdiffeq), in (scaled) time.
+        hide_visits: largest share of a row's visits hidden from the encoder in training; 0 trains for forecasts.
 
     Expects standardised values and times (`Scaling`). `loss` and `forecast` depend on observed entries and ids only.
     After `fit`, `result` tells how it went.
@@ -56,6 +59,7 @@ class LatentODE(nn.Module):
         context_size: int = 32,
         hidden_size: int = 64,
         step: float = 0.2,
+        hide_visits: float = 0.0,
     ) -> None:
         super().__init__()
         self.config = {
@@ -64,8 +68,9 @@ class LatentODE(nn.Module):
             "context_size": context_size,
             "hidden_size": hidden_size,
             "step": step,
+            "hide_visits": hide_visits,
         }
-        self.latent_size, self.step = latent_size, step
+        self.latent_size, self.step, self.hide_visits = latent_size, step, hide_visits
         self.encoder = GRUDecayEncoder(num_variables, context_size, hidden_size, direction="backward")
         self.head = nn.Linear(context_size, 2 * latent_size)
         self.drift = mlp([latent_size, hidden_size, hidden_size, latent_size], activation="tanh", zero_last=True)
@@ -105,12 +110,14 @@ class LatentODE(nn.Module):
         """Parts of the negative ELBO of all visits given a history up to a random cut, (B,) each, nats per series."""
         batch = at_home(batch, self).compact()
         noise = RowNoise.of(batch, generator)
-        visits = batch.present.sum(1)
-        # a cut after any visit, the last included: that is the plain reconstruction
-        cut = (noise.uniform("cut") * visits).long() + 1
-        mean, sd = self.first_state(batch.history(count=cut))
+        if self.hide_visits:
+            known = hide_visits(batch, noise, self.hide_visits) if self.training else batch
+        else:
+            # a cut after any visit, the last included: that is the plain reconstruction
+            known = batch.history(count=(noise.uniform("cut") * batch.present.sum(1)).long() + 1)
+        mean, sd = self.first_state(known)
         z0 = mean + sd * noise.normal("first state", self.latent_size, dtype=mean.dtype)
-        latent = self.trajectory(z0, batch.times - batch.first_time[:, None])
+        latent = self.trajectory(z0, (batch.times - known.first_time[:, None]).clamp(min=0))
         log_prob = self.likelihood.log_prob(batch.values, latent, batch.mask).sum(-1)
         kl = (0.5 * (mean.square() + sd.square() - 1) - sd.log()).sum(-1)
         return Loss(log_prob, kl, torch.zeros_like(kl), torch.zeros_like(kl))
@@ -147,6 +154,19 @@ class LatentODE(nn.Module):
         z0 = mean + sd * noise.samples("first state", num_samples, self.latent_size, dtype=mean.dtype)
         latent = self.trajectory(z0, times - history.first_time[:, None])
         return Forecast.of(history, times, self.likelihood.sample(latent, noise)).to(asked_from)
+
+    @torch.no_grad()
+    def interpolate(
+        self, batch: SeriesBatch, times: Tensor, num_samples: int = 100, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Means of the values (S, B, H, D) at `times` (B, H), not before a row's first visit, along draws of q(z0)."""
+        asked_from, batch = batch.device, at_home(batch, self)
+        noise = RowNoise.of(batch, generator)
+        batch = batch.compact()
+        mean, sd = self.first_state(batch)
+        z0 = mean + sd * noise.samples("first state", num_samples, self.latent_size, dtype=mean.dtype)
+        elapsed = torch.as_tensor(times).to(batch.times).expand(batch.num_rows, -1) - batch.first_time[:, None]
+        return self.likelihood.mean(self.trajectory(z0, elapsed.clamp(min=0))).to(asked_from)
 
     def save(self, path: Path | str) -> Path:
         """Write a folder with the weights and the sizes; returns it."""

@@ -45,9 +45,7 @@ class LastValue:
         self._bank = ResidualBank(
             pairs.horizon, pairs.truth - self._point(pairs.last, pairs.age), usable, self.neighbours
         )
-        visits = train.present
-        deviation, known = (train.values - self.mean)[visits], train.mask[visits]
-        self._marginal = ResidualBank(train.times.new_zeros(len(known)), deviation, known, neighbours=len(known))
+        self._marginal = _marginal(train, self.mean)
         return self
 
     def _learn(self, pairs: Pairs) -> None:
@@ -79,6 +77,35 @@ class LastValue:
         if not seen.all():
             error = torch.where(seen, error, self._marginal.sample(horizon, num_samples, noise))
         return Forecast.of(history, times, point + error)
+
+
+class TrainingValues:
+    """The training values' distribution at every time, whatever the history: the training mean, with its spread."""
+
+    def fit(self, train: SeriesBatch) -> Self:
+        """Collect the training values. Raises ValueError if a variable has none."""
+        self.num_variables = train.num_variables
+        self._bank = _marginal(train, torch.zeros((), dtype=train.dtype, device=train.device))
+        return self
+
+    @torch.no_grad()
+    def forecast(
+        self, history: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None
+    ) -> Forecast:
+        """Draws of training visits' values at `times`, (B, H) or (H,), independent over times."""
+        if history.num_variables != self.num_variables:
+            raise ValueError(
+                f"history: {history.num_variables} variables given, {self.num_variables} wanted as in training"
+            )
+        times = check_forecast_times(history, times)
+        return Forecast.of(history, times, self._bank.sample(times, num_samples, RowNoise.of(history, generator)))
+
+
+def _marginal(train: SeriesBatch, centre: Tensor) -> ResidualBank:
+    """The training visits' deviations from a centre, of which every draw may choose any."""
+    visits = train.present
+    deviation, known = (train.values - centre)[visits], train.mask[visits]
+    return ResidualBank(train.times.new_zeros(len(known)), deviation, known, neighbours=len(known))
 
 
 class RegressedLastValue(LastValue):
