@@ -98,13 +98,8 @@ class PopulationModel(nn.Module):
         Raises:
             ValueError: values that the likelihood cannot have produced.
         """
-        self.likelihood.check(train.values, train.mask)
-        mean = (train.values * train.mask).sum((0, 1)) / train.mask.sum((0, 1)).clamp(min=1)
-        if hasattr(self.likelihood, "exposure"):
-            mean = (mean.clamp(min=1e-4) / self.settings.bin_width).log()
         bias: Any = self.likelihood.decoder.bias
-        with torch.no_grad():
-            bias.copy_(mean)
+        start_at_means(self.likelihood, bias, train, self.settings.bin_width)
 
     def home(self, batch: SeriesBatch) -> SeriesBatch:
         """The batch where the model is.
@@ -142,3 +137,17 @@ class PopulationModel(nn.Module):
         """Log-likelihood of the scored counts, mean over samples of `latent` (S, B, T, d): (B,), nats per trial."""
         parts = [weight * self.likelihood.log_prob(batch.values, latent, mask) for weight, mask in scored]
         return torch.stack(parts).sum(0).sum(-1).mean(0)
+
+
+@torch.no_grad()
+def start_at_means(likelihood: Likelihood, bias: Tensor, train: SeriesBatch, bin_width: float) -> None:
+    """Set the bias (N,) of a read-out so that it begins at every neuron's mean.
+
+    Raises:
+        ValueError: values that the likelihood cannot have produced.
+    """
+    likelihood.check(train.values, train.mask)
+    mean = (train.values * train.mask).sum((0, 1)) / train.mask.sum((0, 1)).clamp(min=1)
+    if hasattr(likelihood, "exposure"):
+        mean = (mean.clamp(min=1e-4) / bin_width).log()
+    bias.copy_(mean)
