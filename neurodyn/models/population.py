@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -151,3 +152,24 @@ def start_at_means(likelihood: Likelihood, bias: Tensor, train: SeriesBatch, bin
     if hasattr(likelihood, "exposure"):
         mean = (mean.clamp(min=1e-4) / bin_width).log()
     bias.copy_(mean)
+
+
+def random_windows(rows: SeriesBatch, generator: torch.Generator, *, shortest: float) -> SeriesBatch:
+    """Stretches of the rows, each from a random bin on, of one random length for all; for `fit(augment=...)`.
+
+    Without them the place in a trial tells an encoder what the latents are, wherever trials begin alike.
+
+    Args:
+        rows: regular bins, all of them observed. shortest: share of the bins that a stretch has at least.
+    """
+    bins = rows.num_times
+    length = int(torch.randint(math.ceil(shortest * bins), bins + 1, (1,), generator=generator))
+    begin = torch.randint(0, bins - length + 1, (rows.num_rows, 1), generator=generator)
+    place = (begin + torch.arange(length)).to(rows.device)
+    wide = place[..., None].expand(-1, -1, rows.num_variables)
+    return rows._with(
+        times=rows.times.gather(1, place),
+        values=rows.values.gather(1, wide),
+        mask=rows.mask.gather(1, wide),
+        covariates=None,
+    )

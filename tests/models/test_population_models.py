@@ -10,6 +10,7 @@ from neurodyn.datasets.spikes import counts_of, spike_batch
 from neurodyn.metrics.neural import bits_per_spike
 from neurodyn.models.baselines.population_linear import SmoothingGLM
 from neurodyn.models.langevin_flow import LangevinFlow
+from neurodyn.models.population import random_windows
 from neurodyn.models.populations import POPULATION_MODELS, fit_population
 from neurodyn.nets.binned import REACH, BinnedEncoder
 from neurodyn.nets.readout import Readout
@@ -68,6 +69,22 @@ def test_what_was_not_observed_does_not_count_as_silence(name: str, population) 
     means = [float(fit_population(name, part, **options).rates(test)[..., OUT[0]].mean()) for part in (train, gappy)]
     assert means[1] == pytest.approx(means[0], rel=0.15)  # half of it, if it did
     assert means[0] == pytest.approx(truth[..., OUT[0]].mean(), rel=0.4)
+
+
+def test_random_windows_are_stretches_of_their_trials(population) -> None:
+    train = population[0]
+    generator, lengths, begins = torch.Generator().manual_seed(0), set(), set()
+    for _ in range(60):
+        found = random_windows(train, generator, shortest=0.4)
+        begin = ((found.times[:, 0] - train.times[:, 0]) / 0.02).round().long()
+        lengths.add(found.num_times)
+        begins |= set(begin.tolist())
+        for row in (0, 7, 59):
+            same = slice(int(begin[row]), int(begin[row]) + found.num_times)
+            assert torch.equal(found.values[row], train.values[row, same])
+            assert torch.equal(found.times[row], train.times[row, same])
+    assert min(lengths) >= 12 and max(lengths) <= BINS and len(lengths) > 10
+    assert min(begins) == 0 and max(begins) > 12
 
 
 def test_networks_are_of_about_one_size(population) -> None:
