@@ -31,6 +31,7 @@ def spike_batch(
     variables: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     labels: Tensor | None = None,
+    complete: bool = True,
 ) -> SeriesBatch:
     """Counts (trials, bins, neurons) as a batch; NaN is unobserved, and so is what a short trial lacks at its end.
 
@@ -38,6 +39,7 @@ def spike_batch(
         bin_width: in s. start: of the first bin, in s.
         behaviour: (trials, bins, columns), finite where any neuron is observed.
         variables: names of neurons. ids: names of trials. labels: (trials,), for instance conditions.
+        complete: ask for a spike of every neuron, and an observation of it in every trial, as training needs them.
 
     Raises:
         ValueError: a count that is negative or no whole number, a neuron without a spike or without an observation in
@@ -58,14 +60,14 @@ def spike_batch(
             f"counts: {table[row, bin_, unit]:g} given for neuron {names[unit]} in bin {bin_} of {rows[row]}, "
             "whole numbers from 0 wanted"
         )
-    if where := _first(~known.any(1)):
+    if complete and (where := _first(~known.any(1))):
         row, unit = where
         raise ValueError(
             f"counts: neuron {names[unit]} has no observed bin in {rows[row]}, one in every trial wanted; leave out "
             "the neuron or the trial"
         )
     silent: Array = np.nansum(table, (0, 1)) == 0
-    if where := _first(silent):
+    if complete and (where := _first(silent)):
         raise ValueError(f"counts: neuron {names[where[0]]} is silent in all {trials} trials, one spike wanted")
     moves = None
     if behaviour is not None:
@@ -172,8 +174,8 @@ def bin_spikes(
     found = np.zeros((len(zero), len(edges) - 1, count))
     for row, at in enumerate(zero):
         low, high = np.searchsorted(spikes, (at + edges[0] - 1e-9, at + edges[-1] + 1e-9))
-        # a spike on an edge belongs to the bin that begins there, rounding of the two sums aside
-        place = np.floor((spikes[low:high] - at - window.start) / window.bin_width + 1e-9).astype(int)
+        # a spike on an edge belongs to the bin that begins there, rounding of the sums, of about a ns, aside
+        place = np.floor((spikes[low:high] - at - window.start + 5e-10) / window.bin_width).astype(int)
         inside = (place >= 0) & (place < len(edges) - 1)
         np.add.at(found[row], (place[inside], unit[low:high][inside]), 1)
     return found

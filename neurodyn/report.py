@@ -19,8 +19,11 @@ from neurodyn.series import SeriesBatch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOWER = ("crps", "crps_fair", "mae", "mse", "rmse", "energy_score", "gaussian_nll", "nll", "log_score")
-_HIGHER = ("co-bps", "fp-bps", "decoding R2", "rate R2", "% of the oracle")
+_LOWER = (
+    *("crps", "crps_fair", "mae", "mse", "rmse", "energy_score", "gaussian_nll", "nll", "log_score"),
+    "tp correlation",
+)
+_HIGHER = ("co-bps", "fp-bps", "decoding R2", "PSTH R2", "rate R2", "% of the oracle")
 _COVERAGE = re.compile(r"coverage_(\d+(?:\.\d+)?)$")
 _LEVEL = 0.01
 """Scores within one per cent of each other are called level."""

@@ -7,17 +7,17 @@
     python recipes/neural_population.py --data lfads.h5 --bin-width 0.01      tensors, LFADS's or the benchmark's
 
 Models read held-in neurons in the observed bins of a trial. Scores on test trials: co-bps on the held-out neurons,
-fp-bps on all neurons in the bins after those observed, R2 of behaviour decoded from the rates, and R2 against the true
-rates where they are known.
+fp-bps on all neurons in the bins after those observed, R2 of behaviour decoded from the rates, of condition means
+(PSTH), tp correlation for dmfc_rsg, and R2 against the true rates where they are known.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,178 +25,28 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from neurodyn import datasets
-from neurodyn.datasets import recordings
-from neurodyn.datasets.nwb import Recording, read_benchmark_set, read_nwb
-from neurodyn.datasets.spike_files import h5_tables, read_lfads, read_nlb, write_submission
-from neurodyn.datasets.spikes import Window, counts_of
+from neurodyn.datasets.neural_latents import suffixed
+from neurodyn.datasets.spike_files import write_submission
+from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import few_shot_bits_per_spike, population_scores, ridge
 from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.populations import POPULATION_MODELS, FittedPopulation, fit_population
 from neurodyn.plots import neural as plots
+from neurodyn.recipes.population_task import Config, Task, load
 from neurodyn.report import who_wins, write_report
 from neurodyn.runs import Run
 from neurodyn.sde.langevin import UnderdampedLangevin
-from neurodyn.series import SeriesBatch
 from neurodyn.training import DivergedError
 
 Array = NDArray[Any]
-BaselineName = Literal["smoothing", "factors", "gru", "transformer", "released", "simulated", "simulation_free"]
-SIMULATED = ("population_dynamics", "lorenz_spikes")
 
 log = logging.getLogger("neurodyn.recipes.neural_population")
-
-
-@dataclass
-class Config:
-    """Fit LangevinFlow and baselines to binned spikes, and compare their rates on test trials."""
-
-    dataset: str = "population_dynamics"
-    """population_dynamics, lorenz_spikes, hippocampus, reach_spikes, rat_motor_cortex or miller_m1; without --data."""
-    data: Path | None = None
-    """Your own file: .nwb, or .h5 with LFADS's or the Neural Latents Benchmark's tensors."""
-    set: str | None = None
-    """With an NWB file of the benchmark: which set, for instance mc_maze."""
-    bin_width: float = 0.02
-    """With --data: seconds per bin."""
-    align: str = "start_time"
-    """With an NWB file: the column of the trial table to align to."""
-    start: float = 0.0
-    """With an NWB file: begin of the window, s from there."""
-    stop: float = 0.6
-    """With an NWB file: end of the window."""
-    forward: float = 0.2
-    """With an NWB file: seconds after the window to predict."""
-    behaviour: str | None = None
-    """With an NWB file: the time series to decode."""
-    lag: float = 0.0
-    """With an NWB file: seconds by which behaviour follows spikes."""
-    model: Literal["simulation_free", "simulated"] = "simulation_free"
-    """The posterior of LangevinFlow."""
-    drift: Literal["mlp", "oscillators", "quadratic", "double_well", "potential", "convex"] = "mlp"
-    """Its law of motion: any acceleration, or down a potential."""
-    latent_size: int = 6
-    """Its positions."""
-    baselines: tuple[BaselineName, ...] = ("smoothing", "factors", "gru", "transformer")
-    """What to compare with."""
-    steps: int = 300
-    """Training steps of each network."""
-    seed: int = 0
-    """Of weights, order of trials and noise."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained."""
-    quick: bool = False
-    """A few steps only, to see that everything runs: the numbers then mean nothing."""
-    folder: Path | None = None
-    """Where results go; runs/neural-TIME if not given."""
-    overwrite: bool = False
-    """Replace another run in the folder."""
-
-
-class Task(NamedTuple):
-    """Trials to fit and trials to test, all neurons and all bins; `observed` bins and held-in neurons are read.
-
-    Behaviour and true rates (expected counts per bin) are (trials, bins, .) where there are any.
-    """
-
-    train: SeriesBatch
-    test: SeriesBatch
-    held_out: tuple[int, ...]
-    observed: int
-    bin_width: float
-    moves: tuple[Array, Array] | None
-    names: tuple[str, ...]
-    truth: Array | None
-    name: str
-    source: str
-
-
-def load(config: Config) -> Task:
-    """Read and split.
-
-    Raises ValueError for options that do not fit together or to the data, OSError for a file that cannot be read.
-    """
-    if config.steps < 1:
-        raise ValueError(f"steps: {config.steps} given, 1 or more wanted")
-    if config.data is None:
-        return _known(config)
-    if config.data.suffix == ".nwb":
-        return _from_nwb(config)
-    if config.set is not None:
-        raise ValueError("set: given for a file that is no NWB file, where tensors are cut already")
-    if any(name.startswith("train_spikes") for name in h5_tables(config.data)):
-        parts = read_nlb(config.data, config.bin_width)
-    else:
-        parts = read_lfads(config.data, config.bin_width)
-    bins, held_out, observed = parts.train.num_times, parts.held_out, parts.observed
-    if not held_out:  # a file in which everything is read
-        held_out = tuple(range(0, parts.train.num_variables, 5))
-        observed = bins - max(1, bins // 5) if observed == bins else observed
-    truth = parts.truth.get("valid")
-    where = config.data.name
-    return Task(
-        parts.train, parts.evaluation, held_out, observed, config.bin_width, None, (), truth, where, f"File {where}."
-    )
-
-
-def _known(config: Config) -> Task:
-    if config.dataset in recordings.SOURCES:
-        splits = datasets.load("recordings", recording=config.dataset)
-    elif config.dataset in SIMULATED:
-        splits = datasets.load(config.dataset)
-    else:
-        known = ", ".join((*SIMULATED, *recordings.SOURCES))
-        raise ValueError(f"dataset: {config.dataset!r} given, one of {known} wanted")
-    info, train = splits.info, SeriesBatch.concat([splits.train, splits.validation])
-    bins, moves = train.num_times, None
-    if train.covariates is not None and splits.test.covariates is not None:
-        moves = (train.covariates.double().numpy(), splits.test.covariates.double().numpy())
-    truth = info["rates"]["test"].numpy() if "rates" in info else None
-    if moves is None and "latents" in info:  # a simulated system's own state takes the place of behaviour
-        states = info["latents"]
-        moves = (torch.cat([states["train"], states["validation"]]).numpy()[..., :3], states["test"].numpy()[..., :3])
-    names = info.get("behaviour") or tuple(f"state {k + 1}" for k in range(0 if moves is None else moves[0].shape[-1]))
-    source = f"{info['source']}. Licence: {info['licence']}. {info['citation']}."
-    observed = info.get("num_observed", bins - bins // 5)
-    width = info["bin_width"]
-    return Task(train, splits.test, info["held_out"], observed, width, moves, names, truth, config.dataset, source)
-
-
-def _from_nwb(config: Config) -> Task:
-    assert config.data is not None
-    if config.set is not None:
-        train, test = (
-            read_benchmark_set(config.data, config.set, bin_width=config.bin_width, part=part)
-            for part in ("train", "val")
-        )
-    else:
-        window = Window(config.start, config.stop, config.bin_width)
-        whole = read_nwb(
-            config.data, window, align=config.align, behaviour=config.behaviour, lag=config.lag, forward=config.forward
-        )
-        place = np.arange(whole.batch.num_rows) % 5 == 0
-        train, test = (_rows(whole, np.flatnonzero(chosen)) for chosen in (~place, place))
-    held_out = train.held_out or tuple(range(0, train.batch.num_variables, 5))
-    moves = None
-    if train.behaviour is not None and test.behaviour is not None and config.set != "dmfc_rsg":
-        moves = (train.behaviour, test.behaviour)
-    names = tuple(f"column {k + 1}" for k in range(0 if moves is None else moves[0].shape[-1]))
-    where = config.data.name
-    parts = (train.batch, test.batch, held_out, train.observed, config.bin_width, moves, names, None)
-    return Task(*parts, where, f"File {where}.")
-
-
-def _rows(recording: Recording, index: Array) -> Recording:
-    moves = None if recording.behaviour is None else recording.behaviour[index]
-    return recording._replace(
-        batch=recording.batch.rows(torch.as_tensor(index)), behaviour=moves, trials=recording.trials.iloc[index]
-    )
 
 
 def score(task: Task, train_rates: Array, rates: Array) -> dict[str, float]:
     """Scores of one model on the test trials."""
     counts = counts_of(task.test)
-    more: dict[str, Any] = {"truth": task.truth, "train_rates": train_rates, "moves": task.moves}
+    more = {"truth": task.truth, "train_rates": train_rates, "moves": task.moves} | task.further
     return population_scores(rates, counts, task.held_out, task.observed, **more)
 
 
@@ -244,7 +94,8 @@ def run(config: Config) -> Path:
         table = table.sort_values(str(table.columns[0]), ascending=False, kind="stable")
         run_.save_table("comparison", table)
         parts = {"train": rates[config.model][0], "eval": rates[config.model][1]}
-        write_submission(run_.path("rates.h5"), config.set or task.name, parts, task.held_out, task.observed)
+        layout = task.name if config.set is None else suffixed(config.set, task.bin_width)
+        write_submission(run_.path("rates.h5"), layout, parts, task.held_out, task.observed)
         report = _report(config, task, run_, fitted[config.model], rates[config.model], table, notes)
         ours = POPULATION_MODELS[config.model].label
         print(f"\n{table.round(3).to_string()}\n\n{who_wins(table, ours)}")

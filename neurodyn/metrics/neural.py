@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter1d
 from scipy.special import gammaln
 from scipy.stats import pearsonr
 
@@ -163,15 +164,38 @@ def tp_correlation(rates: ArrayLike, scored: ArrayLike, conditions: ArrayLike, p
     Args:
         rates: (trials, bins, neurons). scored: (trials, bins) bool, the bins from set to go.
         conditions: (trials, K), equal rows are one condition; rows of NaN are left out. produced: (trials,).
+
+    Raises:
+        ValueError: a condition with one trial, no condition, a trial with less than two scored bins.
     """
     rates, scored = np.asarray(rates, dtype=float), np.asarray(scored, bool)
     table, produced = np.asarray(conditions, dtype=float), np.asarray(produced, dtype=float)
-    speeds = np.array(
-        [np.linalg.norm(np.diff(trial[bins], axis=0), axis=1).mean() for trial, bins in zip(rates, scored, strict=True)]
-    )
     kinds = np.unique(table[~np.isnan(table).all(1)], axis=0)
-    found = [pearsonr(speeds[same], produced[same])[0] for kind in kinds if (same := (table == kind).all(1)).any()]
+    members = [same for kind in kinds if len(same := np.flatnonzero((table == kind).all(1)))]
+    if not members or (few := min(map(len, members))) < 2:
+        given = f"a condition with {few} trial" if members else "no condition"
+        raise ValueError(f"conditions: {given} given, two trials or more of each wanted")
+    if (short := scored[np.concatenate(members)].sum(1)).min() < 2:
+        raise ValueError(f"scored: a trial with {short.min()} bins given, two or more wanted")
+    found = []
+    for same in members:
+        speeds = [np.linalg.norm(np.diff(rates[k][scored[k]], axis=0), axis=1).mean() for k in same]
+        found.append(pearsonr(speeds, produced[same])[0])
     return float(np.mean(found))
+
+
+def condition_psths(counts: ArrayLike, labels: ArrayLike, smooth: float) -> tuple[Array, NDArray[Any]]:
+    """Means of the counts of equal labels, smoothed in time: (conditions, bins, neurons), and the labels (conditions,).
+
+    Args:
+        counts: (trials, bins, neurons), NaN where unobserved; every neuron is observed in every bin of some trial of
+            each condition.
+        labels: (trials,). smooth: standard deviation of the Gaussian, in bins.
+    """
+    table, kind = np.asarray(counts, dtype=float), np.asarray(labels)
+    kinds = np.unique(kind)
+    means = np.stack([np.nanmean(table[kind == one], 0) for one in kinds])
+    return gaussian_filter1d(means, smooth, axis=1, mode="nearest"), kinds
 
 
 def population_scores(
@@ -183,13 +207,22 @@ def population_scores(
     truth: ArrayLike | None = None,
     train_rates: ArrayLike | None = None,
     moves: tuple[ArrayLike, ArrayLike] | None = None,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+    psth: tuple[ArrayLike, Sequence[ArrayLike]] | None = None,
+    jitter: ArrayLike | None = None,
+    timing: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """What the data allow of co-bps, fp-bps, decoding R2 and rate R2 (mean over neurons, observed bins), by name.
+    """What the data allow of co-bps, fp-bps, decoding R2, PSTH R2, tp correlation and rate R2, by name.
+
+    Of observed bins all but fp-bps; the rate R2 is the mean over neurons.
 
     Args:
         rates, counts: (trials, bins, N). held_out: neurons that were not read. observed: bins that were.
-        truth: known expected counts per bin. train_rates, moves: of the training trials; their behaviour and that of
-            the trials scored, (trials, bins, columns).
+        truth: known expected counts per bin. train_rates: of the training trials. moves: their behaviour and that of
+            the trials scored, (trials, bins, columns). groups: of both as well, see `velocity_r2`.
+        psth, jitter: see `psth_r2`, the trials with the PSTHs; of the observed bins.
+        timing: (trials, K): columns of `conditions` and then `produced` of `tp_correlation`; the scored bins are those
+            where held-out neurons have counts.
     """
     found: dict[str, float] = {}
     predicted, spikes, seen = np.asarray(rates, dtype=float), np.asarray(counts, dtype=float), slice(0, observed)
@@ -200,7 +233,13 @@ def population_scores(
         found["fp-bps"] = bits_per_spike(predicted[:, observed:], spikes[:, observed:])
     if moves is not None and train_rates is not None:
         parts = (np.asarray(part)[:, seen] for part in (train_rates, moves[0], predicted, moves[1]))
-        found["decoding R2"] = velocity_r2(*parts)
+        of_train, of_test = (None, None) if groups is None else groups
+        found["decoding R2"] = velocity_r2(*parts, train_groups=of_train, groups=of_test)
+    if psth is not None:
+        found["PSTH R2"] = psth_r2(psth[0], predicted[:, seen], psth[1], jitter)
+    if timing is not None and outside:
+        table, scored = np.asarray(timing, dtype=float), ~np.isnan(spikes[:, seen][..., outside[0]])
+        found["tp correlation"] = tp_correlation(predicted[:, seen], scored, table[:, :-1], table[:, -1])
     if truth is not None:
         found["rate R2"] = float(np.nanmean(rate_r2(predicted[:, seen], np.asarray(truth)[:, seen])))
     return found
@@ -246,9 +285,9 @@ def poisson_regression(
 ) -> Array:
     """Expected counts (m, neurons) at `new_inputs` (m, k), by a Poisson regression per neuron.
 
-    Fitted on `inputs` (n, k), standardised, and `counts` (n, neurons); a neuron without a spike gets `SMALLEST_RATE`.
-    No rate is above the highest of those fitted, but for a thousandth of them. `own` says, neuron by neuron, which
-    input to leave out: the one made of its own counts, which would predict them best.
+    Fitted on `inputs` (n, k), standardised, and `counts` (n, neurons), NaN where unobserved; a neuron without a spike
+    gets `SMALLEST_RATE`. No rate is above the highest of those fitted, but for a thousandth of them. `own` says, neuron
+    by neuron, which input to leave out: the one made of its own counts, which would predict them best.
     """
     _sklearn()
     from sklearn.linear_model import PoissonRegressor
@@ -257,12 +296,13 @@ def poisson_regression(
     sd = np.where(sd > 0, sd, 1.0)
     x, new = (inputs - mean) / sd, (new_inputs - mean) / sd
     found = np.full((len(new), counts.shape[1]), SMALLEST_RATE)
-    for k in range(counts.shape[1]):
-        if counts[:, k].any():
+    for k, known in enumerate(~np.isnan(counts).T):
+        if np.nansum(counts[:, k]) > 0:
             used = np.arange(x.shape[1]) if own is None or own[k] is None else np.arange(x.shape[1]) != own[k]
-            regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(x[:, used], counts[:, k])
+            seen = x[known][:, used]
+            regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(seen, counts[known, k])
             # an exponential of inputs far from those seen knows no bound
-            top = np.quantile(regressor.predict(x[:, used]), 0.999)
+            top = np.quantile(regressor.predict(seen), 0.999)
             found[:, k] = np.clip(regressor.predict(new[:, used]), SMALLEST_RATE, top)
     return found
 

@@ -58,8 +58,10 @@ class LangevinFlowConfig(PopulationConfig):
     """n, positions; the latent (q, v) has twice as many."""
     drift: Literal["mlp", "oscillators", "quadratic", "double_well", "potential", "convex"] = "mlp"
     """Any acceleration, or that of a potential with friction ("potential" is a network's)."""
-    encoder: Literal["gru", "attention"] = "gru"
-    """Recurrent, or parallel."""
+    encoder: Literal["gru", "attention", "convolution"] = "gru"
+    """Recurrent, or parallel; convolutions reach some bins only, so that a trial is not known by its whole."""
+    encoder_dropout: float = 0.0
+    """Of the encoder's features."""
     bins_per_knot: int = 2
     """One feature vector, and one spline knot, every so many bins."""
     readout: Literal["linear", "mlp", "transformer"] = "linear"
@@ -118,7 +120,12 @@ class LangevinFlow(PopulationModel):
         d, hidden = 2 * self.size, config.hidden_size
         self.prior = Prior(make_law(config.drift, self.size, hidden), GaussianInitial(d))
         self.encoder = BinnedEncoder(
-            len(self.held_in), hidden, hidden, kind=config.encoder, stride=config.bins_per_knot
+            len(self.held_in),
+            hidden,
+            hidden,
+            kind=config.encoder,
+            stride=config.bins_per_knot,
+            dropout=config.encoder_dropout,
         )
         self.posterior: UnderdampedPosterior | SimulatedPosterior
         if config.mode == "simulation_free":
@@ -159,6 +166,22 @@ class LangevinFlow(PopulationModel):
     def load(cls, path: Path | str) -> LangevinFlow:
         """Read what `save` wrote. Nothing in the folder is executed. Raises as `load_model`."""
         return load_model(cls, path)
+
+    @torch.no_grad()
+    def begin_from(self, other: LangevinFlow) -> LangevinFlow:
+        """Take the law of motion, the encoder and the read-out of a fitted model, for instance of the other mode.
+
+        The posterior is this model's own, and the same as before.
+
+        Raises:
+            ValueError: a model with other sizes or parts.
+        """
+        for name in ("prior", "encoder", "likelihood"):
+            try:
+                getattr(self, name).load_state_dict(getattr(other, name).state_dict())
+            except RuntimeError as error:
+                raise ValueError(f"other: its {name} does not fit, one of the same settings but mode wanted") from error
+        return self
 
     def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
         """Parts of the negative ELBO, (B,) each, nats per trial; in training mode with coordinated dropout."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -98,13 +99,8 @@ class PopulationModel(nn.Module):
         Raises:
             ValueError: values that the likelihood cannot have produced.
         """
-        self.likelihood.check(train.values, train.mask)
-        mean = (train.values * train.mask).sum((0, 1)) / train.mask.sum((0, 1)).clamp(min=1)
-        if hasattr(self.likelihood, "exposure"):
-            mean = (mean.clamp(min=1e-4) / self.settings.bin_width).log()
         bias: Any = self.likelihood.decoder.bias
-        with torch.no_grad():
-            bias.copy_(mean)
+        start_at_means(self.likelihood, bias, train, self.settings.bin_width)
 
     def home(self, batch: SeriesBatch) -> SeriesBatch:
         """The batch where the model is.
@@ -142,3 +138,38 @@ class PopulationModel(nn.Module):
         """Log-likelihood of the scored counts, mean over samples of `latent` (S, B, T, d): (B,), nats per trial."""
         parts = [weight * self.likelihood.log_prob(batch.values, latent, mask) for weight, mask in scored]
         return torch.stack(parts).sum(0).sum(-1).mean(0)
+
+
+@torch.no_grad()
+def start_at_means(likelihood: Likelihood, bias: Tensor, train: SeriesBatch, bin_width: float) -> None:
+    """Set the bias (N,) of a read-out so that it begins at every neuron's mean.
+
+    Raises:
+        ValueError: values that the likelihood cannot have produced.
+    """
+    likelihood.check(train.values, train.mask)
+    mean = (train.values * train.mask).sum((0, 1)) / train.mask.sum((0, 1)).clamp(min=1)
+    if hasattr(likelihood, "exposure"):
+        mean = (mean.clamp(min=1e-4) / bin_width).log()
+    bias.copy_(mean)
+
+
+def random_windows(rows: SeriesBatch, generator: torch.Generator, *, shortest: float) -> SeriesBatch:
+    """Stretches of the rows, each from a random bin on, of one random length for all; for `fit(augment=...)`.
+
+    Without them the place in a trial tells an encoder what the latents are, wherever trials begin alike.
+
+    Args:
+        rows: regular bins, all of them observed. shortest: share of the bins that a stretch has at least.
+    """
+    bins = rows.num_times
+    length = int(torch.randint(math.ceil(shortest * bins), bins + 1, (1,), generator=generator))
+    begin = torch.randint(0, bins - length + 1, (rows.num_rows, 1), generator=generator)
+    place = (begin + torch.arange(length)).to(rows.device)
+    wide = place[..., None].expand(-1, -1, rows.num_variables)
+    return rows._with(
+        times=rows.times.gather(1, place),
+        values=rows.values.gather(1, wide),
+        mask=rows.mask.gather(1, wide),
+        covariates=None,
+    )

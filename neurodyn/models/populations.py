@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from neurodyn.models.baselines.population_linear import FactorModel, SmoothingGLM
 from neurodyn.models.baselines.population_networks import GRUAutoencoder, PopulationTransformer
 from neurodyn.models.langevin_flow import LangevinFlow
+from neurodyn.models.population import random_windows
 from neurodyn.models.released_flow import ReleasedFlow
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, FitResult, fit
@@ -36,6 +38,8 @@ class Entry(NamedTuple):
     schedule: Mapping[str, Any]
 
 
+SHORTEST = 0.4
+"""Where all bins of a trial are read, networks train on stretches of it, of this share of its bins or more."""
 _SCHEDULE: dict[str, Any] = {"steps": 600, "batch_size": 64, "learning_rate": 1e-2, "warmup_steps": 20}
 _LATENT = _SCHEDULE | {"kl_weight": 0.3}
 _SLOWER = _LATENT | {"learning_rate": 4e-3}  # paths of many steps diverge at more
@@ -151,6 +155,8 @@ def fit_population(
         network = entry.make.build(train, **chosen)
     assert isinstance(network, nn.Module)
     config = FitConfig(**schedule, seed=seed, device=device, progress=progress)  # type: ignore[arg-type]
-    result = fit(network, train, None, config, folder=folder)
+    whole = num_observed is None or num_observed >= train.num_times
+    augment = functools.partial(random_windows, shortest=SHORTEST) if whole and bool(train.mask.all()) else None
+    result = fit(network, train, None, config, folder=folder, augment=augment)
     network.eval()
     return FittedPopulation(name, network, result.seconds, result)  # type: ignore[arg-type]

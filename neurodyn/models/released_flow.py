@@ -25,6 +25,7 @@ from neurodyn.checkpoints import load_model, save_model
 from neurodyn.likelihoods import make_likelihood
 from neurodyn.loss import Loss
 from neurodyn.models.home import at_home
+from neurodyn.models.population import start_at_means
 from neurodyn.noise import RowNoise
 from neurodyn.sde.potentials import CoupledOscillators
 from neurodyn.series import SeriesBatch
@@ -47,7 +48,7 @@ class Quirks:
     fixed_prior: bool = True
     """Velocities after the first bin are drawn to N(0, 0.1), not to the Langevin law, which they follow anyway."""
     variance_as_log: bool = True
-    """In that KL the noise's variance 2 c stands where its logarithm should."""
+    """In that KL the noise's variance 2 c stands where its logarithm should, a draw for the mean."""
     mean_likelihood: bool = True
     """The likelihood is a mean over bins and neurons, the KL a sum: the KL then weighs thousands of times more."""
     zero_kernel: bool = True
@@ -127,11 +128,7 @@ class ReleasedFlow(nn.Module):
         check_options("ReleasedFlow", config, known, needed=["num_neurons"])
         model = cls(ReleasedFlowConfig(**config))
         if train is not None:
-            model.likelihood.check(train.values, train.mask)
-            mean = train.values.mean((0, 1)).clamp(min=1e-4)
-            last: Any = model.likelihood.decoder.last
-            with torch.no_grad():
-                last.bias.copy_((mean / model.settings.bin_width).log())
+            start_at_means(model.likelihood, model.likelihood.decoder.last.bias, train, model.settings.bin_width)  # type: ignore[union-attr,arg-type]
         return model
 
     def save(self, path: Path | str) -> Path:
@@ -203,11 +200,11 @@ class ReleasedFlow(nn.Module):
             read = inputs[min(t - 1 if quirks.lagged_input else t, len(inputs) - 1)].expand(num_samples, -1, -1)
             state = self.dropout(self.cell(read.flatten(0, 1), state.flatten(0, 1))).unflatten(0, (num_samples, -1))
             push = self.potential.gradient(z)
-            z, v = z + STEP * v, v - STEP * push
-            v = decay * v + kick * kicks[t - 1]
+            z, still = z + STEP * v, decay * (v - STEP * push)
+            v = still + kick * kicks[t - 1]
             if quirks.fixed_prior:
-                log_variance = 2 * friction if quirks.variance_as_log else math.log(2 * friction)
-                spread = math.exp(log_variance) + v.square()
+                log_variance = 2 * friction if quirks.variance_as_log else 2 * math.log(kick)
+                spread = math.exp(log_variance) + (v if quirks.variance_as_log else still).square()
                 rest = math.log(PRIOR_VARIANCE) - log_variance - 1
                 path = path + 0.5 * (spread / PRIOR_VARIANCE + rest).sum(-1)
             kept.append((z, v, state))

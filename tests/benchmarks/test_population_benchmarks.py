@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import langevin_quirks, langevin_steps, lorenz_spikes, recordings
+from benchmarks import langevin_quirks, langevin_steps, langevin_time, lorenz_spikes, recordings
 from neurodyn.models.populations import POPULATION_MODELS
 
 
@@ -49,3 +49,14 @@ def test_every_quirk_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_ways_are_timed() -> None:
     found = langevin_steps.step_seconds(12)
     assert set(found) == set(langevin_steps.WAYS) and min(found.values()) > 0
+
+
+def test_every_way_is_scored_after_its_time() -> None:
+    jobs = {
+        f"{way}, 12 bins": {"way": way, "bins": 12, "seconds": 0, "seed": 0} for way in ("simulation_free", "tuned")
+    }
+    results = {name: langevin_time.measure(**job) for name, job in jobs.items()}
+    made = langevin_time.records(results, jobs)
+    assert {r.row for r in made} == {"simulation-free, 0 s", "simulated from simulation-free, 0 s"}
+    assert {r.table for r in made} == {"langevin_time/12"} and len(made) == 2 * len(langevin_time.COLUMNS)
+    assert all(scores["steps"] == 10 and scores["KL of the path"] > 0 for scores in results.values())

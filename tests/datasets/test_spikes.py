@@ -1,21 +1,21 @@
 """Spikes from arrays, tables and files: known counts, one tensor by every route, and bad input by name."""
 
-from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
-import pynwb
 import pytest
 import torch
+from nwb_files import SECONDS, TRIALS, UNITS, events, spikes, write_nwb
 
 from neurodyn import datasets
-from neurodyn.datasets.nwb import BENCHMARK_SETS, condition_trials, read_benchmark_set, read_nwb
+from neurodyn.datasets.nwb import read_nwb
+from neurodyn.datasets.pynapple_objects import read_pynapple
 from neurodyn.datasets.spike_files import read_lfads, read_nlb, write_submission
 from neurodyn.datasets.spikes import Window, bin_spikes, counts_of, read_spike_table, sample_behaviour, spike_batch
-
-TRIALS, UNITS = 12, 6
 
 
 def test_spikes_on_edges_belong_to_the_bin_that_begins_there() -> None:
@@ -50,123 +50,87 @@ def test_behaviour_is_averaged_over_bins_with_its_lag() -> None:
     assert np.isfinite(gap[:2]).all() and np.isnan(gap[-3:]).all()
 
 
-def spikes_and_trials() -> tuple[list[np.ndarray], np.ndarray]:
-    random = np.random.default_rng(1)
-    starts = 1.0 + 2.0 * np.arange(TRIALS)
-    return [np.sort(random.uniform(0, 2 * TRIALS + 2, 300 + 40 * k)) for k in range(UNITS)], starts
-
-
-def write_nwb(path: Path, *, units: bool = True, recorded_until: float | None = None, name: str = "mc_maze") -> None:
-    """A file as those of the benchmark: units with heldout, trials with split, hand velocity at 1 kHz."""
-    spikes, starts = spikes_and_trials()
-    file = pynwb.NWBFile("a session", "id", datetime(2020, 1, 1, tzinfo=UTC))
-    chosen = BENCHMARK_SETS[name]
-    if units:
-        file.add_unit_column("heldout", "not to be read")
-        for k, times in enumerate(spikes):
-            end = 1000.0 if recorded_until is None or k != 3 else recorded_until
-            file.add_unit(spike_times=times, heldout=bool(k % 3 == 2), obs_intervals=[[-10.0, end]])
-    columns = {"split", chosen.align, *chosen.conditions, *chosen.trial_columns} - {"start_time"}
-    if chosen.scored_from:
-        columns |= {chosen.scored_from}
-    for column in sorted(columns):
-        file.add_trial_column(column, column)
-    for k, start in enumerate(starts):
-        values = {column: float(k % 2) for column in columns}
-        values["split"] = ("train", "train", "val", "test")[k % 4]
-        if chosen.align != "start_time":
-            values[chosen.align] = float(start)
-        if chosen.scored_from:
-            values[chosen.scored_from] = float(start) - 0.6 - 0.02 * (k % 3)
-        file.add_trial(
-            start_time=start if chosen.align == "start_time" else start - 0.9, stop_time=start + 0.9, **values
-        )
-    t = np.arange(0, 2 * TRIALS + 3, 0.001)
-    series = pynwb.TimeSeries(
-        name=chosen.behaviour or "eye", data=np.stack([np.sin(t), t], 1), unit="m/s", starting_time=0.0, rate=1000.0
+def by_hand(starts: np.ndarray, window: Window) -> np.ndarray:
+    """Counts (trials, bins, units) by numpy's histograms of times that are whole numbers of ns."""
+    edges = np.round(window.edges * 1e9).astype(int)
+    ends = np.append(edges[:-1], edges[-1] - 1)  # numpy's last bin is closed
+    whole = [np.round(times * 1e9).astype(int) for times in spikes()]
+    return np.stack([np.stack([np.histogram(t - round(at * 1e9), ends)[0] for t in whole], 1) for at in starts]).astype(
+        float
     )
-    file.create_processing_module("behavior", "moves").add(series)
-    with pynwb.NWBHDF5IO(path, "w") as io:
-        io.write(file)
 
 
-def by_hand(window: Window) -> np.ndarray:
-    spikes, starts = spikes_and_trials()
-    return np.stack(
-        [np.stack([np.histogram(times - at, window.edges)[0] for times in spikes], 1) for at in starts]
-    ).astype(float)
-
-
-def test_nwb_and_h5_and_tables_give_the_same_tensors(tmp_path: Path) -> None:
+def test_nwb_tables_and_pynapple_give_the_same_tensors(tmp_path: Path) -> None:
+    window, table = Window(-0.25, 0.65, 0.02), events()
+    starts = table["move_onset_time"].to_numpy()
+    expected = by_hand(starts, window)
     write_nwb(tmp_path / "a.nwb")
-    recording = read_benchmark_set(tmp_path / "a.nwb", "mc_maze", part="train")
-    expected = by_hand(Window(-0.25, 0.65, 0.02))  # 35 bins and 10 to predict
-    chosen = np.arange(TRIALS) % 4 < 2
-    assert np.array_equal(counts_of(recording.batch), expected[chosen])
-    assert recording.observed == 35 and recording.batch.num_times == 45 and recording.held_out == (2, 5)
+    recording = read_nwb(tmp_path / "a.nwb", window, align="move_onset_time", behaviour="hand_vel", lag=0.1)
+    assert np.array_equal(counts_of(recording.batch), expected)
+    assert recording.observed == 45 and recording.held_out == (2, 5)
+    middles = starts[:, None] - 0.25 + 0.1 + 0.02 * np.arange(45) + 0.0095
     assert recording.behaviour is not None
-    middles = spikes_and_trials()[1][chosen][:, None] - 0.25 + 0.1 + 0.02 * np.arange(45) + 0.0095
-    np.testing.assert_allclose(recording.behaviour[..., 0], np.sin(middles), atol=1e-4)
+    np.testing.assert_allclose(recording.behaviour[..., 0], np.sin(9 * middles), atol=0.01)
+    some = read_nwb(tmp_path / "a.nwb", window, align="move_onset_time", split=("val", "test"))
+    assert np.array_equal(counts_of(some.batch), expected[np.arange(TRIALS) % 4 > 1])
 
-    # the benchmark's own tensors of the same trials: held-in neurons first
-    order, window = [0, 1, 3, 4, 2, 5], slice(0, 35)
-    held = expected[..., order]
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["train_spikes_heldin"], file["train_spikes_heldout"] = held[chosen, window, :4], held[chosen, window, 4:]
-        file["train_spikes_heldin_forward"] = held[chosen, 35:, :4]
-        file["train_spikes_heldout_forward"] = held[chosen, 35:, 4:]
-        file["eval_spikes_heldin"] = held[~chosen, window, :4]
-    parts = read_nlb(tmp_path / "a.h5", 0.02)
-    assert torch.equal(parts.train.values, recording.batch.values[..., order])
-    assert parts.held_out == (4, 5) and parts.observed == 35
-    assert not parts.evaluation.mask[..., 4:].any() and not parts.evaluation.mask[:, 35:].any()
-    assert np.array_equal(counts_of(parts.evaluation)[:, window, :4], held[~chosen, window, :4])
-
-    spikes, starts = spikes_and_trials()
-    table = pd.DataFrame(
-        {"time": np.concatenate(spikes), "unit": np.repeat(np.arange(UNITS), [len(s) for s in spikes])}
+    fired = pd.DataFrame(
+        {"time": np.concatenate(spikes()), "unit": np.repeat(np.arange(UNITS), list(map(len, spikes())))}
     )
-    trials = pd.DataFrame({"start": starts, "kind": ["b", "a"] * 6}, index=range(TRIALS))
-    table.sample(frac=1, random_state=0).to_parquet(tmp_path / "s.parquet")
+    trials = pd.DataFrame({"start": starts, "kind": ["b", "a"] * 12}, index=range(TRIALS))
+    fired.sample(frac=1, random_state=0).to_parquet(tmp_path / "s.parquet")
     trials.to_csv(tmp_path / "t.csv", index=False)
-    batch = read_spike_table(tmp_path / "s.parquet", tmp_path / "t.csv", Window(-0.25, 0.65, 0.02), label="kind")
+    batch = read_spike_table(tmp_path / "s.parquet", tmp_path / "t.csv", window, label="kind")
     assert np.array_equal(counts_of(batch), expected)
-    assert batch.labels is not None and batch.labels.tolist() == [1, 0] * 6
+    assert batch.labels is not None and batch.labels.tolist() == [1, 0] * 12
+
+    units = {k + 3: SimpleNamespace(t=times) for k, times in enumerate(spikes())}
+    batch = read_pynapple(
+        units, napped(table, kind=["b", "a"] * 12), window, align=SimpleNamespace(t=starts), label="kind"
+    )
+    assert np.array_equal(counts_of(batch), expected) and batch.variables[0] == "unit3"
+    assert batch.labels is not None and batch.labels.tolist() == [1, 0] * 12
 
 
-@pytest.mark.parametrize(
-    ("name", "bins", "width"),
-    [
-        ("mc_maze", 35, 0.02),
-        ("mc_maze", 140, 0.005),
-        ("mc_rtt", 30, 0.02),
-        ("mc_rtt", 120, 0.005),
-        ("area2_bump", 30, 0.02),
-        ("dmfc_rsg", 75, 0.02),
-        ("mc_maze_small", 35, 0.02),
-    ],
-)
-def test_windows_and_splits_of_the_benchmark_sets(name: str, bins: int, width: float, tmp_path: Path) -> None:
-    write_nwb(tmp_path / "a.nwb", name=name)
-    for part, count in (("train", 6), ("val", 3), (("train", "val"), 9), ("test", 3)):
-        found = read_benchmark_set(tmp_path / "a.nwb", name, bin_width=width, part=part)
-        assert found.batch.num_rows == count and found.observed == bins
-        assert found.batch.num_times == bins + round(0.2 / width)
-        chosen = BENCHMARK_SETS[name]
-        window = Window(chosen.start, chosen.stop + 0.2, width)
-        rows = found.trials.index.to_numpy()
-        counts, expected = counts_of(found.batch), by_hand(window)[rows]
-        if name == "dmfc_rsg" and part in (
-            "val",
-            "test",
-        ):  # scored from set to go, three-fifths of a second and more before go
-            first = ((1.5 - 0.6 - 0.02 * (rows % 3)) / width).round().astype(int)
-            for row, bin_ in enumerate(first):
-                assert np.isnan(counts[row, :bin_]).all() and np.array_equal(counts[row, bin_:], expected[row, bin_:])
-        else:
-            assert np.array_equal(counts, expected)
-        trials = condition_trials(found.trials, chosen.conditions)
-        assert sum(map(len, trials)) == (count if chosen.conditions else 0)
+def napped(table: pd.DataFrame, **columns: list[str]) -> Any:
+    """What is read of an `IntervalSet`."""
+
+    class Trials(dict[str, np.ndarray]):
+        start, end = table["start_time"].to_numpy(), table["stop_time"].to_numpy()
+
+    return Trials({name: np.array(column) for name, column in columns.items()})
+
+
+def test_objects_of_pynapple_itself() -> None:
+    nap = pytest.importorskip("pynapple")
+    table, window = events(), Window(0.0, 0.5, 0.02)
+    units = nap.TsGroup({k: nap.Ts(t=times) for k, times in enumerate(spikes())})
+    trials = nap.IntervalSet(start=table["start_time"], end=table["stop_time"])
+    t = np.arange(0, SECONDS, 0.001)
+    moves = nap.TsdFrame(t=t, d=np.stack([np.sin(t), t], 1))
+    batch = read_pynapple(units, trials, window, behaviour=moves)
+    assert np.array_equal(counts_of(batch), by_hand(table["start_time"].to_numpy(), window))
+    assert batch.covariates is not None
+    middles = table["start_time"].to_numpy()[:, None] + 0.02 * np.arange(25) + 0.0095
+    np.testing.assert_allclose(batch.covariates[..., 1].numpy(), middles, atol=1e-3)
+
+
+def test_pynapple_behaviour_and_bad_objects() -> None:
+    table, window = events(), Window(0.0, 0.5, 0.02)
+    units = {k: SimpleNamespace(t=times) for k, times in enumerate(spikes())}
+    t = np.arange(0, SECONDS, 0.001)
+    batch = read_pynapple(units, napped(table), window, behaviour=SimpleNamespace(t=t, values=t), lag=0.2)
+    assert batch.covariates is not None
+    middles = table["start_time"].to_numpy()[:, None] + 0.2 + 0.02 * np.arange(25) + 0.0095
+    np.testing.assert_allclose(batch.covariates[..., 0].numpy(), middles, atol=1e-3)
+    with pytest.raises(ValueError, match="units: a list without 'keys' given, a TsGroup wanted"):
+        read_pynapple([1.0], napped(table), window)
+    with pytest.raises(ValueError, match="trials: a DataFrame without 'start' given, an IntervalSet wanted"):
+        read_pynapple(units, pd.DataFrame({"begin": [0.0]}), window)
+    with pytest.raises(ValueError, match="align: 2 times given, 24 wanted"):
+        read_pynapple(units, napped(table), window, align=SimpleNamespace(t=[0.0, 1.0]))
+    with pytest.raises(ValueError, match="trials: trial-0 covers 0 to 2.3 s"):
+        read_pynapple(units, napped(table), Window(0.0, 2.4, 0.02))
 
 
 def test_lfads_files_in_both_layouts(tmp_path: Path) -> None:
@@ -255,20 +219,24 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     write_nwb(tmp_path / "none.nwb", units=False)
     with pytest.raises(ValueError, match="none.nwb: no units with spike_times"):
         read_nwb(tmp_path / "none.nwb", Window(0, 0.5, 0.02))
-    write_nwb(tmp_path / "cut.nwb", recorded_until=12.0)
-    with pytest.raises(ValueError, match="units: unit3 was not recorded in trial-6"):
+    write_nwb(tmp_path / "cut.nwb", intervals={3: [[0.0, 12.0]]})
+    with pytest.raises(ValueError, match="units: unit3 was not recorded in trial-4"):
         read_nwb(tmp_path / "cut.nwb", Window(0, 0.5, 0.02), align="move_onset_time")
     write_nwb(tmp_path / "a.nwb")
     with pytest.raises(ValueError, match="no column 'go_cue'"):
         read_nwb(tmp_path / "a.nwb", Window(0, 0.5, 0.02), align="go_cue")
     with pytest.raises(ValueError, match="no series 'hand_ve' in a.nwb.*hand_vel"):
         read_nwb(tmp_path / "a.nwb", Window(0, 0.5, 0.02), behaviour="hand_ve")
-    with pytest.raises(ValueError, match="behaviour: hand_vel is NaN at bin 0 of trial-11"):
-        read_nwb(tmp_path / "a.nwb", Window(0, 0.5, 0.02), align="move_onset_time", behaviour="hand_vel", lag=5.0)
+    with pytest.raises(ValueError, match="behaviour: hand_vel is NaN at bin 0 of trial-23"):
+        read_nwb(tmp_path / "a.nwb", Window(0, 0.5, 0.02), align="move_onset_time", behaviour="hand_vel", lag=6.0)
+    write_nwb(tmp_path / "late.nwb", intervals={3: [[0.0, events()["start_time"][TRIALS - 1] + 0.6]]})
+    with pytest.raises(ValueError, match="units: unit3 was not recorded in trial-23"):
+        read_nwb(tmp_path / "late.nwb", Window(0, 0.5, 0.02), forward=0.2)
+    assert read_nwb(tmp_path / "late.nwb", Window(0, 0.5, 0.02)).batch.num_rows == TRIALS
     with pytest.raises(ValueError, match="trials: trial-0 covers"):
-        read_nwb(tmp_path / "a.nwb", Window(0, 2.5, 0.02), align="move_onset_time", inside=True)
-    with pytest.raises(ValueError, match="name: 'mc_mase' given"):
-        read_benchmark_set(tmp_path / "a.nwb", "mc_mase")
+        read_nwb(tmp_path / "a.nwb", Window(0, 2.5, 0.02), align="move_onset_time")
+    beyond = read_nwb(tmp_path / "a.nwb", Window(0, 2.5, 0.02), align="move_onset_time", inside=False)
+    assert beyond.batch.num_times == 125
     (tmp_path / "not.h5").write_bytes(b"no")
     with pytest.raises(ValueError, match="not.h5: altered or cut short"):
         read_lfads(tmp_path / "not.h5", 0.01)

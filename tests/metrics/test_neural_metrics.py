@@ -8,9 +8,11 @@ import pytest
 
 from neurodyn.metrics.neural import (
     bits_per_spike,
+    condition_psths,
     few_shot_bits_per_spike,
     poisson_nll,
     poisson_regression,
+    population_scores,
     psth_r2,
     rate_r2,
     tp_correlation,
@@ -70,6 +72,53 @@ def test_speed_is_correlated_as_the_benchmark_correlates_it() -> None:
     assert found == pytest.approx(0.1222585950598925, rel=1e-12)
 
 
+def test_condition_means_are_smoothed_means_of_what_was_observed() -> None:
+    random = np.random.default_rng(3)
+    counts, labels = random.poisson(2.0, (6, 9, 2)).astype(float), np.array([4, 1, 4, 1, 4, 1])
+    counts[0, :5] = np.nan
+    found, kinds = condition_psths(counts, labels, 1e-3)
+    assert kinds.tolist() == [1, 4]
+    np.testing.assert_allclose(found[0], counts[[1, 3, 5]].mean(0))
+    np.testing.assert_allclose(found[1, :5], counts[[2, 4], :5].mean(0))
+    np.testing.assert_allclose(found[1, 5:], counts[[0, 2, 4], 5:].mean(0))
+    flat = np.full((4, 30, 1), 3.0)
+    impulse = flat.copy()
+    impulse[:2, 15] += 8.0
+    smooth = condition_psths(np.concatenate([flat, impulse]), [0] * 4 + [1] * 4, 2.0)[0]
+    np.testing.assert_allclose(smooth[0], 3.0)
+    place = np.arange(30) - 15
+    gauss = np.exp(-(place**2) / 8)
+    np.testing.assert_allclose(smooth[1, :, 0] - 3.0, 4 * gauss / gauss.sum(), atol=2e-3)
+
+
+def test_scores_of_a_population_are_those_of_its_parts() -> None:
+    d, trials = inputs(), np.arange(12)
+    d["rates"][0, 0, 0] = 0.1
+    scored = d["counts"].copy()
+    scored[:, :2, 4] = np.nan
+    groups = np.stack([trials % 2 == 0, trials % 3 != 0], 1)
+    conditions = np.stack([trials % 2, trials // 6 % 2], 1).astype(float)
+    found = population_scores(
+        d["rates"],
+        scored,
+        (4,),
+        8,
+        train_rates=d["train_rates"],
+        moves=(d["train_behaviour"], d["behaviour"]),
+        groups=(groups, groups),
+        psth=(d["psth"][:, :8], d["trials"]),
+        timing=np.column_stack([conditions, d["produced"]]),
+    )
+    seen = d["rates"][:, :8]
+    assert found["co-bps"] == bits_per_spike(seen[..., [4]], scored[:, :8, [4]])
+    assert found["fp-bps"] == bits_per_spike(d["rates"][:, 8:], scored[:, 8:])
+    parts = [d[name][:, :8] for name in ("train_rates", "train_behaviour", "rates", "behaviour")]
+    assert found["decoding R2"] == velocity_r2(*parts, train_groups=groups, groups=groups)
+    assert found["PSTH R2"] == psth_r2(d["psth"][:, :8], seen, d["trials"])
+    bins = np.broadcast_to(np.arange(8) >= 2, (12, 8))
+    assert found["tp correlation"] == tp_correlation(seen, bins, conditions, d["produced"])
+
+
 def test_bits_of_the_mean_are_zero_and_of_two_levels_are_known() -> None:
     counts = np.zeros((2, 4, 1))
     counts[:, ::2] = 2.0
@@ -124,3 +173,10 @@ def test_bad_input_names_what_is_wrong() -> None:
         few_shot_bits_per_spike(d["rates"], d["counts"], d["rates"], d["counts"], shots=13)
     with pytest.raises(ValueError, match="condition 0"):
         psth_r2(np.nan_to_num(d["psth"]), d["rates"], d["trials"], d["jitter"])
+    scored = np.ones((12, 10), bool)
+    with pytest.raises(ValueError, match="conditions: a condition with 1 trial given"):
+        tp_correlation(d["rates"], scored, np.arange(12)[:, None], d["produced"])
+    with pytest.raises(ValueError, match="conditions: no condition given"):
+        tp_correlation(d["rates"], scored, np.full((12, 1), np.nan), d["produced"])
+    with pytest.raises(ValueError, match="scored: a trial with 1 bins given"):
+        tp_correlation(d["rates"], np.arange(10) == 9 * np.ones((12, 1)), np.zeros((12, 1)), d["produced"])

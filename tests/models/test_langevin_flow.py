@@ -12,6 +12,7 @@ from neurodyn.datasets.spikes import counts_of, spike_batch
 from neurodyn.metrics.neural import bits_per_spike
 from neurodyn.models.langevin_flow import BIN_TIME, LangevinFlow
 from neurodyn.models.released_flow import ReleasedFlow
+from neurodyn.noise import RowNoise
 from neurodyn.sde.linear_gaussian import FreeLinearGaussian
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, fit
@@ -158,6 +159,21 @@ def test_released_recurrences_without_quirks_are_bounded_by_the_evidence() -> No
     assert gaps[6] > gaps[1]
 
 
+def test_the_price_of_released_velocities_is_a_kl_but_for_its_quirk() -> None:
+    batch, normal = real_values(rows=5, bins=3), torch.distributions.Normal
+    for right, unit in ((True, True), (True, False), (False, True)):
+        torch.manual_seed(0)
+        quirks = {"variance_as_log": not right, "unit_friction": unit, "zero_kernel": False}
+        model = ReleasedFlow.build(num_neurons=3, likelihood="gaussian", hidden_size=4, dropout=0.0, quirks=quirks)
+        latent, _, found = model._run(batch.values, 3, RowNoise(0, batch.ids or ()), 1)
+        z, v = latent[0, ..., :4], latent[0, ..., 4:8]
+        decay, variance = (0.45, 1.1) if unit else (math.exp(-0.55), -math.expm1(-1.1))
+        still = decay * (v[:, :-1] - 0.01 * model.potential.gradient(z[:, :-1]))
+        mean, sd = (still, math.sqrt(variance)) if right else (v[:, 1:], math.exp(0.55))
+        wanted = torch.distributions.kl_divergence(normal(mean, sd), normal(0.0, math.sqrt(0.1)))
+        torch.testing.assert_close(found, wanted.sum((1, 2)))
+
+
 def oscillating(rows: int = 60, bins: int = 40, neurons: int = 20) -> tuple[SeriesBatch, np.ndarray]:
     """Counts whose rates follow one phase per trial, and the expected counts."""
     random = np.random.default_rng(0)
@@ -225,6 +241,7 @@ def test_loss_does_not_depend_on_company_order_or_padding() -> None:
         {"drift": "double_well", "likelihood": "negative_binomial"},
         {"encoder": "attention", "family": "full"},
         {"bins_per_knot": 3, "mode": "simulated"},
+        {"encoder": "convolution", "encoder_dropout": 0.2},
     ],
 )
 def test_every_part_fits_saves_and_forecasts(config: dict[str, object], tmp_path: Path) -> None:
@@ -239,6 +256,23 @@ def test_every_part_fits_saves_and_forecasts(config: dict[str, object], tmp_path
     assert forecast.samples.shape == (8, 8, 8, 20) and (forecast.samples >= 0).all()
     inputs = again.inferred_inputs(batch, 4)
     assert inputs.control.shape[:2] == (4, 8) and inputs.control.isfinite().all()
+
+
+def test_a_simulated_model_begins_from_a_simulation_free_one() -> None:
+    batch, _ = oscillating(rows=20, bins=20)
+    free = fitted("simulation_free", batch, 20)
+    torch.manual_seed(5)
+    options = {"bin_width": 0.02, "held_out": OUT, "latent_size": 2, "hidden_size": 24}
+    model = LangevinFlow.build(batch, mode="simulated", **options)
+    posterior = {name: tensor.clone() for name, tensor in model.posterior.state_dict().items()}
+    model.begin_from(free)
+    q = torch.randn(5, 2)
+    torch.testing.assert_close(model.prior.sde.acceleration(0.0, q, q), free.prior.sde.acceleration(0.0, q, q))
+    z = torch.randn(5, 20, 4)
+    torch.testing.assert_close(model.likelihood.mean(z), free.likelihood.mean(z))
+    assert all(torch.equal(tensor, posterior[name]) for name, tensor in model.posterior.state_dict().items())
+    with pytest.raises(ValueError, match="other: its prior does not fit"):
+        LangevinFlow.build(batch, mode="simulated", **options | {"latent_size": 3}).begin_from(free)
 
 
 def test_bad_settings_name_themselves() -> None:

@@ -10,8 +10,9 @@ from neurodyn.datasets.spikes import counts_of, spike_batch
 from neurodyn.metrics.neural import bits_per_spike
 from neurodyn.models.baselines.population_linear import SmoothingGLM
 from neurodyn.models.langevin_flow import LangevinFlow
+from neurodyn.models.population import random_windows
 from neurodyn.models.populations import POPULATION_MODELS, fit_population
-from neurodyn.nets.binned import BinnedEncoder
+from neurodyn.nets.binned import REACH, BinnedEncoder
 from neurodyn.nets.readout import Readout
 from neurodyn.series import SeriesBatch
 
@@ -58,6 +59,34 @@ def test_rates_of_what_was_not_read(name: str, share: float, later: float, popul
     assert bits_per_spike(found[:, READ:], counts[:, READ:]) > later * bits_per_spike(truth[:, READ:], counts[:, READ:])
 
 
+@pytest.mark.parametrize("name", ["smoothing", "factors", "gru", "released", "simulation_free"])
+def test_what_was_not_observed_does_not_count_as_silence(name: str, population) -> None:
+    train, test, truth = population
+    gappy = train._with(mask=train.mask.clone(), values=train.values.clone())
+    gappy.mask[:, ::2, OUT[0]] = False  # a neuron seen in every other bin
+    gappy.values[~gappy.mask] = 0.0
+    options = {"bin_width": 0.02, "held_out": OUT, "steps": 1, "device": "cpu", "progress": False}
+    means = [float(fit_population(name, part, **options).rates(test)[..., OUT[0]].mean()) for part in (train, gappy)]
+    assert means[1] == pytest.approx(means[0], rel=0.15)  # half of it, if it did
+    assert means[0] == pytest.approx(truth[..., OUT[0]].mean(), rel=0.4)
+
+
+def test_random_windows_are_stretches_of_their_trials(population) -> None:
+    train = population[0]
+    generator, lengths, begins = torch.Generator().manual_seed(0), set(), set()
+    for _ in range(60):
+        found = random_windows(train, generator, shortest=0.4)
+        begin = ((found.times[:, 0] - train.times[:, 0]) / 0.02).round().long()
+        lengths.add(found.num_times)
+        begins |= set(begin.tolist())
+        for row in (0, 7, 59):
+            same = slice(int(begin[row]), int(begin[row]) + found.num_times)
+            assert torch.equal(found.values[row], train.values[row, same])
+            assert torch.equal(found.times[row], train.times[row, same])
+    assert min(lengths) >= 12 and max(lengths) <= BINS and len(lengths) > 10
+    assert min(begins) == 0 and max(begins) > 12
+
+
 def test_networks_are_of_about_one_size(population) -> None:
     train = population[0]
     sizes = {
@@ -81,7 +110,7 @@ def test_a_fit_is_the_same_twice_and_goes_on_from_its_folder(population, tmp_pat
     torch.testing.assert_close(read.rates(test), once.rates(test), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["gru", "attention"])
+@pytest.mark.parametrize("kind", ["gru", "attention", "convolution"])
 @pytest.mark.parametrize(("steps", "stride", "knots"), [(30, 2, 16), (31, 2, 16), (7, 3, 3), (1, 2, 1), (5, 1, 5)])
 def test_encoders_have_a_knot_every_few_bins(kind: str, steps: int, stride: int, knots: int) -> None:
     encoder = BinnedEncoder(4, 6, 8, kind=kind, stride=stride)
@@ -90,6 +119,15 @@ def test_encoders_have_a_knot_every_few_bins(kind: str, steps: int, stride: int,
     assert features.shape == (2, knots, 6)
     (slope,) = torch.autograd.grad(features.square().sum(), counts)
     assert (slope.abs().sum((0, 2)) > 0).all()  # no bin falls between
+
+
+def test_convolutions_reach_so_far_and_no_further() -> None:
+    torch.manual_seed(0)
+    encoder, counts = BinnedEncoder(3, 4, 8, kind="convolution", stride=2), torch.randn(1, 61, 3, requires_grad=True)
+    middle = encoder(counts, torch.ones(1, 61, dtype=torch.bool))[0, 15]  # at bin 30
+    (slope,) = torch.autograd.grad(middle.square().sum(), counts)
+    reached = slope[0].abs().sum(-1).nonzero()[:, 0]
+    assert reached.tolist() == list(range(30 - 2 * REACH - 1, 30 + 2 * REACH + 2))
 
 
 def test_a_transformer_reads_out_all_bins_and_a_linear_layer_its_own() -> None:

@@ -10,8 +10,9 @@ import pytest
 from neurodyn import datasets
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.models.langevin_flow import LangevinFlow
-from neurodyn.recipes import neural_population as recipe
-from neurodyn.recipes.neural_population import Config, load, run
+from neurodyn.recipes import population_task
+from neurodyn.recipes.neural_population import run
+from neurodyn.recipes.population_task import Config, load
 
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +23,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes = {"conditions": 3, "trials": 10, "neurons": 10, "bins": 20}
         return original(name, **(sizes | options if name == "population_dynamics" else options))
 
-    monkeypatch.setattr(recipe.datasets, "load", load_small)
+    monkeypatch.setattr(population_task.datasets, "load", load_small)
 
 
 def test_the_default_run_has_a_table_pictures_rates_and_a_model(monkeypatch, tmp_path: Path, capsys) -> None:
@@ -30,7 +31,10 @@ def test_the_default_run_has_a_table_pictures_rates_and_a_model(monkeypatch, tmp
     config = Config(quick=True, baselines=("smoothing", "factors"), device="cpu", folder=tmp_path / "run")
     folder = run(config)
     table = pd.read_csv(folder / "tables" / "comparison.csv", index_col=0)
-    assert list(table.columns) == ["co-bps", "fp-bps", "decoding R2", "rate R2", "fit seconds"] and len(table) == 3
+    assert (
+        list(table.columns) == ["co-bps", "fp-bps", "decoding R2", "PSTH R2", "rate R2", "fit seconds"]
+        and len(table) == 3
+    )
     assert table["co-bps"].is_monotonic_decreasing
     task = load(config)
     with h5py.File(folder / "rates.h5") as file:

@@ -60,7 +60,7 @@ class _Regressed:
         """Keep the training bins; the regressions are fitted when rates are asked for."""
         self._learn(train)
         self.features = self._features(train)
-        self.counts = train.values.double().cpu().numpy()
+        self.counts = torch.where(train.mask, train.values.double(), torch.nan).cpu().numpy()
         return self
 
     def rates(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 1, *, seed: int = 0) -> Tensor:
@@ -78,7 +78,9 @@ class _Regressed:
             return torch.as_tensor(found)
         after = self.counts[:, read:]
         if after.shape[1]:
-            last = poisson_regression(self.features[:, -1], after.sum(1), new[:, -1], self.alpha) / after.shape[1]
+            known = (~np.isnan(after)).sum(1)
+            total = np.where(known > 0, np.nansum(after, 1) * after.shape[1] / known.clip(1), np.nan)
+            last = poisson_regression(self.features[:, -1], total, new[:, -1], self.alpha) / after.shape[1]
         else:
             last = found[:, -1]
         return torch.as_tensor(np.concatenate([found, np.repeat(last[:, None], more, 1)], 1))
