@@ -5,6 +5,7 @@ from neurodyn.nets.cells import CfCCell, LTCCell, ODECell
 from neurodyn.nets.context import Context
 from neurodyn.nets.controlled import ControlledSDE, NeuralCDE, num_channels
 from neurodyn.nets.encoders import ENCODERS, make_encoder
+from neurodyn.nets.gru_d import GRUD
 from neurodyn.nets.gru_decay import GRUDecayEncoder
 from neurodyn.nets.mlp import mlp
 from neurodyn.nets.paths import PATH_KINDS, ControlPath, control_path, interpolate
@@ -26,6 +27,7 @@ from neurodyn.nets.window import WindowEncoder
 __all__ = [
     "CELLS",
     "ENCODERS",
+    "GRUD",
     "PATH_KINDS",
     "AttentionEncoder",
     "CfCCell",
