@@ -18,6 +18,7 @@ HELP = """usage: neurodyn COMMAND [options]
 
 commands:
   forecast           fit models to irregular series and compare their forecasts (--help lists the options)
+  classify           fit models to irregular series with labels: classes, their probabilities, fewer observations
   neural             fit models to neural spikes: rates, latents, forward predictions, decoded behaviour
   datasets list      the data sets that can be loaded by name
   datasets info NAME where a data set comes from, its licence and how to load it
@@ -90,6 +91,13 @@ def _neural(words: list[str]) -> None:
     recipe.run(tyro.cli(recipe.Config, args=words, prog="neurodyn neural"))
 
 
+def _classify(words: list[str]) -> None:
+    import tyro
+
+    recipe = importlib.import_module("neurodyn.recipes.classify")
+    recipe.run(tyro.cli(recipe.Config, args=words, prog="neurodyn classify"))
+
+
 def _datasets(words: list[str]) -> None:
     action = _choose(words[0] if words else "", {"list": _list_datasets, "info": _show_dataset}, "datasets command")
     action(words[1:])
@@ -124,7 +132,12 @@ def _load_of(tree: ast.Module) -> ast.FunctionDef | None:
     return next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "load"), None)
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"forecast": _forecast, "neural": _neural, "datasets": _datasets}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "forecast": _forecast,
+    "classify": _classify,
+    "neural": _neural,
+    "datasets": _datasets,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
