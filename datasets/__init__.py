@@ -9,10 +9,10 @@ import importlib
 import inspect
 from typing import Any
 
-from neurodyn.datasets.splits import Splits, histories
+from neurodyn.datasets.splits import Splits, histories, stratified
 from neurodyn.spelling import nearest
 
-__all__ = ["Splits", "histories", "load", "names"]
+__all__ = ["Splits", "histories", "load", "names", "stratified"]
 
 _NAMES = (
     "pbcseq",
@@ -25,6 +25,7 @@ _NAMES = (
     "lorenz_spikes",
     "population_dynamics",
     "recordings",
+    "uea_ucr",
 )
 
 

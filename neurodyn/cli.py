@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import functools
 import importlib
 import importlib.util
 import logging
@@ -18,6 +19,7 @@ HELP = """usage: neurodyn COMMAND [options]
 
 commands:
   forecast           fit models to irregular series and compare their forecasts (--help lists the options)
+  classify           fit models to irregular series with labels: classes, their probabilities, fewer observations
   neural             fit models to neural spikes: rates, latents, forward predictions, decoded behaviour
   report RUN         how a run ended, its scores, and where its report is
   compare RUN RUN... a page with the settings, scores and learning curves of runs beside each other (--out FILE)
@@ -79,18 +81,11 @@ def _choose(word: str, choices: dict[str, Choice], kind: str) -> Choice:
     raise UsageError(f"no {kind} {word!r}: {hint}")
 
 
-def _forecast(words: list[str]) -> None:
+def _recipe(module: str, command: str, words: list[str]) -> None:
     import tyro
 
-    recipe = importlib.import_module("neurodyn.recipes.forecast")
-    recipe.run(tyro.cli(recipe.Config, args=words, prog="neurodyn forecast"))
-
-
-def _neural(words: list[str]) -> None:
-    import tyro
-
-    recipe = importlib.import_module("neurodyn.recipes.neural_population")
-    recipe.run(tyro.cli(recipe.Config, args=words, prog="neurodyn neural"))
+    recipe = importlib.import_module(f"neurodyn.recipes.{module}")
+    recipe.run(tyro.cli(recipe.Config, args=words, prog=f"neurodyn {command}"))
 
 
 def _report(words: list[str]) -> None:
@@ -169,8 +164,9 @@ def _load_of(tree: ast.Module) -> ast.FunctionDef | None:
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "forecast": _forecast,
-    "neural": _neural,
+    "forecast": functools.partial(_recipe, "forecast", "forecast"),
+    "classify": functools.partial(_recipe, "classify", "classify"),
+    "neural": functools.partial(_recipe, "neural_population", "neural"),
     "report": _report,
     "compare": _compare,
     "datasets": _datasets,

@@ -136,10 +136,24 @@ def from_frame(
 
 
 def read_series(path: str | Path, **options: Any) -> SeriesBatch:
-    """`from_frame` on a file: .csv, .csv.gz, .tsv, .txt (tab-separated) or .parquet; `options` as there.
+    """`from_frame` on a file, as `read_table` reads it; `options` as there.
 
     Raises:
-        ValueError: one line with the path: unknown ending, empty or unreadable file, or what `from_frame` raises.
+        ValueError: one line with the path: what `read_table` or `from_frame` raises.
+        FileNotFoundError: no such file.
+    """
+    frame = read_table(path)
+    try:
+        return from_frame(frame, **options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """The frame in a file: .csv, .csv.gz, .tsv, .txt (tab-separated) or .parquet.
+
+    Raises:
+        ValueError: one line with the path: unknown ending, empty or unreadable file.
         FileNotFoundError: no such file.
     """
     path = Path(path)
@@ -148,12 +162,10 @@ def read_series(path: str | Path, **options: Any) -> SeriesBatch:
     name = path.name.removesuffix(".gz")
     try:
         if name.endswith(".parquet"):
-            frame = pd.read_parquet(path)
-        elif name.endswith((".csv", ".tsv", ".txt")):
-            frame = pd.read_csv(path, sep="," if name.endswith(".csv") else "\t")
-        else:
-            raise ValueError("a file ending in .csv, .csv.gz, .tsv, .txt or .parquet wanted")
-        return from_frame(frame, **options)
+            return pd.read_parquet(path)
+        if name.endswith((".csv", ".tsv", ".txt")):
+            return pd.read_csv(path, sep="," if name.endswith(".csv") else "\t")
+        raise ValueError("a file ending in .csv, .csv.gz, .tsv, .txt or .parquet wanted")
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path}: empty file, a header and at least one line wanted") from None
     except pd.errors.ParserError as error:
@@ -161,6 +173,26 @@ def read_series(path: str | Path, **options: Any) -> SeriesBatch:
         raise ValueError(f"{path}: a table with the same columns in every line wanted ({reason})") from error
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def coded_classes(frame: pd.DataFrame, label: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The frame with a column of classes, in words or numbers, turned into codes 0, 1, ...; and the classes' names.
+
+    Codes follow the order of the names: that of numbers, or of the alphabet.
+
+    Raises:
+        ValueError: an unknown column, an empty cell, fewer than two classes.
+    """
+    _known("label", [label], [str(name) for name in frame.columns])
+    column = frame[label]
+    if column.isna().any():
+        raise ValueError(
+            f"label: no class of {label!r} in line {int(column.isna().to_numpy().argmax()) + 1}, one wanted"
+        )
+    classes, codes = np.unique(column.to_numpy(), return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"label: {len(classes)} class in {label!r} given, 2 or more wanted")
+    return frame.assign(**{label: codes}), tuple(str(name) for name in classes)
 
 
 def to_frame(batch: SeriesBatch, layout: str = "wide", *, time_unit: str | None = None) -> pd.DataFrame:

@@ -19,11 +19,9 @@ from neurodyn.series import SeriesBatch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOWER = (
-    *("crps", "crps_fair", "mae", "mse", "rmse", "energy_score", "gaussian_nll", "nll", "log_score"),
-    "tp correlation",
-)
-_HIGHER = ("co-bps", "fp-bps", "decoding R2", "PSTH R2", "rate R2", "% of the oracle")
+_ERRORS = ("crps", "crps_fair", "mae", "mse", "rmse", "energy_score", "gaussian_nll", "nll", "log_score")
+_LOWER = (*_ERRORS, "brier", "calibration_error", "tp correlation")
+_HIGHER = ("co-bps", "fp-bps", "decoding R2", "PSTH R2", "rate R2", "% of the oracle", "accuracy")
 _COVERAGE = re.compile(r"coverage_(\d+(?:\.\d+)?)$")
 _LEVEL = 0.01
 """Scores within one per cent of each other are called level."""
@@ -149,15 +147,15 @@ def who_wins(table: pd.DataFrame, ours: str | None = None) -> str:
         raise ValueError(f"ours: {ours!r} given, one of the models {', '.join(map(str, table.index))} wanted")
     order = ranked.sort_values(kind="stable").dropna()
     if order.empty:
-        return f"No model has a {_name(column)}."
+        return f"No model has {_one(column)}."
     winner, lowest = str(order.index[0]), float(order.iloc[0])
     sign = -1.0 if column in _HIGHER else 1.0
     best = number(sign * lowest)
     if len(order) == 1:
-        return f"{winner} has a {_name(column)} of {best}; there is nothing to compare it with."
+        return f"{winner} has {_one(column)} of {best}; there is nothing to compare it with."
     level = [str(m) for m, v in order.iloc[1:].items() if v - lowest <= _LEVEL * abs(lowest)]
     mark = ", the model of this run," if ours == winner else ""
-    says = f"The winner is {winner}{mark} with a {_name(column)} of {best}; "
+    says = f"The winner is {winner}{mark} with {_one(column)} of {best}; "
     says += (
         f"level with it, within 1 %: {', '.join(level)}."
         if level
@@ -266,12 +264,19 @@ def _reproduce(section: Section, run: Run, reproduce: str) -> None:
 def _name(column: str) -> str:
     """A column's name for a reader."""
     names = {"crps_fair": "fair CRPS", "gaussian_nll": "Gaussian NLL", "energy_score": "energy score"}
+    names |= {"brier": "Brier score", "calibration_error": "calibration error"}
     if column in names:
         return names[column]
     kind, _, level = column.partition("_")
     if kind in ("coverage", "width") and level:
         return f"{level} % {kind}"
     return column.upper() if column in _LOWER and column != "log_score" else column.replace("_", " ")
+
+
+def _one(column: str) -> str:
+    """A column's name with its article."""
+    name = _name(column)
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _unit(label: str) -> str:

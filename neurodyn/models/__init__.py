@@ -2,6 +2,8 @@
 
 from neurodyn.models.assembly import LatentSDEConfig
 from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, RegressedLastValue
+from neurodyn.models.classifier import ClassifierConfig, SeriesClassifier
+from neurodyn.models.classifiers import CLASSIFIERS, FittedClassifier, fit_classifier
 from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
 from neurodyn.models.langevin_flow import LangevinFlow, LangevinFlowConfig
 from neurodyn.models.latent_sde import LatentSDE
@@ -10,9 +12,12 @@ from neurodyn.models.readings import read_latent_sde
 
 __all__ = [
     "BASELINES",
+    "CLASSIFIERS",
     "FORECASTERS",
+    "ClassifierConfig",
     "DirectGRU",
     "Fitted",
+    "FittedClassifier",
     "LangevinFlow",
     "LangevinFlowConfig",
     "LastValue",
@@ -21,7 +26,9 @@ __all__ = [
     "LatentSDEConfig",
     "LinearSDE",
     "RegressedLastValue",
+    "SeriesClassifier",
     "Training",
+    "fit_classifier",
     "fit_forecaster",
     "read_latent_sde",
 ]
