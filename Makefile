@@ -63,5 +63,5 @@ $(VENV)/neural: $(VENV)/core
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure]'
 	touch $@

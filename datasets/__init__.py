@@ -1,6 +1,7 @@
 """Data sets: one file per set with its source, licence, citation, protocol and `load()`.
 
-`load("pbcseq", split=0)` is `neurodyn.datasets.pbcseq.load(split=0)`; `names()` lists what there is.
+`load("pbcseq", split=0)` is `neurodyn.datasets.pbcseq.load(split=0)`; `names()` lists what there is. Systems whose
+graph is known come from `load_structure("lorenz96")`; `structure_names()` lists those.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import inspect
 from typing import Any
 
 from neurodyn.datasets.splits import Splits, histories, stratified
+from neurodyn.datasets.structures import Structure
 from neurodyn.spelling import nearest
 
-__all__ = ["Splits", "histories", "load", "names", "stratified"]
+__all__ = ["Splits", "Structure", "histories", "load", "load_structure", "names", "stratified", "structure_names"]
 
 _NAMES = (
     "pbcseq",
@@ -27,6 +29,7 @@ _NAMES = (
     "recordings",
     "uea_ucr",
 )
+_STRUCTURES = ("lorenz96", "glycolysis", "coupled_sdes", "dream3", "netsim")
 
 
 def names() -> tuple[str, ...]:
@@ -40,8 +43,26 @@ def load(name: str, /, **options: Any) -> Splits:
     Raises:
         ValueError: for an unknown name or option, with the nearest known one; and whatever the loader raises.
     """
-    if name not in _NAMES:
-        raise ValueError(f"name: {name!r} given{nearest(name, _NAMES)}, one of {list(_NAMES)} wanted")
+    return _loaded(name, _NAMES, options)
+
+
+def structure_names() -> tuple[str, ...]:
+    """The names that `load_structure` knows."""
+    return _STRUCTURES
+
+
+def load_structure(name: str, /, **options: Any) -> Structure:
+    """Load series whose graph is known; `options` are those of the set's own `load`.
+
+    Raises:
+        ValueError: for an unknown name or option, with the nearest known one; and whatever the loader raises.
+    """
+    return _loaded(name, _STRUCTURES, options)
+
+
+def _loaded(name: str, names: tuple[str, ...], options: dict[str, Any]) -> Any:
+    if name not in names:
+        raise ValueError(f"name: {name!r} given{nearest(name, names)}, one of {list(names)} wanted")
     loader = importlib.import_module(f"neurodyn.datasets.{name}").load
     known = list(inspect.signature(loader).parameters)
     for option in options:

@@ -124,7 +124,8 @@ def test_datasets_are_listed_and_described(capsys):
     assert main(["datasets", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == sorted(neurodyn.datasets.names()) and all(len(line.split()) > 4 for line in lines)
+    known = sorted((*neurodyn.datasets.names(), *neurodyn.datasets.structure_names()))
+    assert names == known and all(len(line.split()) > 4 for line in lines)
     assert main(["datasets", "info", "pbcseq"]) == 0
     shown = capsys.readouterr().out
     assert "Licence: LGPL" in shown and "neurodyn.datasets.pbcseq.load(" in shown

@@ -3,6 +3,7 @@
 from neurodyn.sde.base import SDE
 from neurodyn.sde.contextual import ContextDrift, ContextSDE
 from neurodyn.sde.controlled import ControlledLaw
+from neurodyn.sde.graph import GraphLaw
 from neurodyn.sde.initial import GaussianInitial
 from neurodyn.sde.neural import MLPSDE, CoordinatewiseNet
 from neurodyn.sde.stable import NeuralGSDE, NeuralLNSDE, NeuralLSDE
@@ -16,6 +17,7 @@ __all__ = [
     "ControlledLaw",
     "CoordinatewiseNet",
     "GaussianInitial",
+    "GraphLaw",
     "NeuralGSDE",
     "NeuralLNSDE",
     "NeuralLSDE",
