@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -159,7 +158,7 @@ class NeuralCDE(nn.Module):
 
 
 def _grid(visits: Tensor, at: Tensor | None, longest: float) -> tuple[Grid, Tensor | None]:
-    """Steps that end at all visits, and the places (B, Q) of the times asked for, if any: all places are kept then."""
+    """A grid whose places are all visits and times asked for, sorted, and which of them were asked for (B, Q)."""
     times = visits
     if at is not None:
         if at.ndim != 2 or at.shape[0] != visits.shape[0]:
@@ -168,22 +167,21 @@ def _grid(visits: Tensor, at: Tensor | None, longest: float) -> tuple[Grid, Tens
         times = torch.cat((visits, at.to(visits).maximum(visits[:, :1])), 1)
     times, order = torch.sort(times, dim=1, stable=True)
     span = float((times[:, -1] - times[:, 0]).amax()) if math.isinf(longest) else 0.0
-    packed = packed_grid(times, longest if math.isfinite(longest) else max(span, 1.0))
-    grid = packed.grid
+    grid = packed_grid(times, longest if math.isfinite(longest) else max(span, 1.0))
     if not grid.num_steps:  # single visits: one step of no length, so that a solution has a shape
-        grid = Grid(grid.times.expand(-1, 2), torch.zeros_like(grid.times), (0, 1), True)
+        still = torch.zeros_like(grid.times)
+        grid = Grid(grid.times.expand(-1, 2), still, (0, 1), True, grid.places)
     if at is None:
         return grid, None
     # where each time went when they were sorted
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
     )
-    place = packed.place.gather(1, rank[:, visits.shape[1] :])
-    return replace(grid, index=tuple(range(grid.num_steps + 1))), place
+    return grid, rank[:, visits.shape[1] :]
 
 
 def _at(states: Tensor, place: Tensor) -> Tensor:
-    """States (..., B, N + 1, d) at places (B, T): (..., B, T, d)."""
+    """Of states (..., B, K, d) those of numbers (B, T): (..., B, T, d)."""
     index = place.unsqueeze(-1).expand(*place.shape, states.shape[-1])
     return states.gather(-2, index.expand(*states.shape[:-3], *index.shape))
 

@@ -55,13 +55,15 @@ class EmbeddingNet(nn.Module):
 
     def _jet(self, z: Tensor, graph: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
         first, second, last = self.inner
-        rate = self.value_weight if slope else None
+        assert isinstance(last, nn.Linear)
+        rate: Tensor | None = self.value_weight if slope else None
         hidden, rate = _silu(torch.addcmul(first(self.embedding), z[..., None], self.value_weight), rate)
         message, rate = _residual(second, hidden, rate)
         message, rate = last(message), None if rate is None else rate @ last.weight.mT
         weight = self.mixing * graph
         gathered = weight.mT @ message  # (..., target, source) @ (..., source, E)
         first, second = self.outer
+        assert isinstance(first, nn.Linear)
         own, passed = first.weight.split(EMBEDDING, 1)
         hidden = self.embedding @ own.mT + first.bias + gathered @ passed.mT
         if rate is not None:
