@@ -27,9 +27,11 @@ BENCHMARKS = $(filter-out render,$(notdir $(basename $(shell grep -l __main__ be
 benchmark: $(VENV)/core
 	set -e; for name in $(or $(NAME),$(BENCHMARKS)); do $(BIN)/python -m benchmarks.$$name; done
 
-# Put the tables of benchmarks/results into the documents.
-docs: $(VENV)/core
+# Put the tables of benchmarks/results into the documents, and build the site; a warning is an error.
+docs: $(VENV)/docs
 	$(BIN)/python -m benchmarks.render
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+	@echo "the site is at build/site/index.html"
 
 # Style, types, and documents whose tables are those of benchmarks/results.
 # mypy names a module after the folder that it lies in, so it gets the package in the shape in which it installs.
@@ -60,6 +62,10 @@ $(VENV)/core: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/neural: $(VENV)/core
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[neural]'
+	touch $@
+
+$(VENV)/docs: $(VENV)/core
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs,neural]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
