@@ -41,10 +41,10 @@ ROWS: dict[str, Config] = {
     # one thing changed in the row with the ELBO and warp
     "learned noise": replace(PLAIN, warp=0.08, noise="shared"),
     "noise 0.5": replace(PLAIN, warp=0.08, noise=0.5),
-    "no pace": replace(PLAIN, warp=0.08, pace=0.0),
+    "pace": replace(PLAIN, warp=0.08, pace=0.1),
     "values, no slopes": replace(PLAIN, warp=0.08, slopes=False),
 }
-ABLATIONS = ("learned noise", "noise 0.5", "no pace", "values, no slopes")
+ABLATIONS = ("learned noise", "noise 0.5", "pace", "values, no slopes")
 NSF_PAGE = "nkiyohara/nsf-neurips2025, site/index.html (project page of Latent NSF, NeurIPS 2025)"
 NCDSSM = "Ansari et al., NCDSSM, 2023, as quoted by " + NSF_PAGE
 FIM = "as quoted in the FIM repository (secondary source)"

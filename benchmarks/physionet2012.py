@@ -41,7 +41,7 @@ from neurodyn.training import FitConfig, fit
 COMMAND = "python -m benchmarks.physionet2012"
 SEEDS = (0, 1)
 OURS = "latent SDE"
-STEPS = {"interpolation": 800, "extrapolation": 500}
+STEPS = {"interpolation": 600, "extrapolation": 400}
 ROWS = {
     "interpolation": ("training mean", "line between values", "Latent ODE", OURS),
     "extrapolation": ("training mean", "last value", "GRU-D", "direct GRU", "Latent ODE", OURS),

@@ -49,7 +49,7 @@ class Config:
     """Augmentation: log standard deviation of the speed at which a step sees a walk; 0 for none."""
     stretch: int = 0
     """Train on random stretches of so many frames; 0 for whole walks."""
-    pace: float = 0.1
+    pace: float = 0.0
     """Log standard deviation of the walks' speeds under the prior; 0 for a law without speeds."""
     slopes: bool = True
     """Whether encoders read slopes beside a frame, or values."""

@@ -42,7 +42,7 @@ class Config:
     """Latents."""
     noise: float = 0.04
     """Interpolation: standard deviation of the values' noise in the benchmark's units."""
-    steps: int = 800
+    steps: int = 600
     """Training steps, of 64 stays each."""
     seed: int = 0
     """Of weights, order of stays and noise."""

@@ -89,7 +89,7 @@ def test_training_takes_the_weights_that_forecast_best_and_follows_its_seed() ->
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("changes", [{}, {"setup": 1, "pace": 0.0, "slopes": False, "noise": "shared"}])
+@pytest.mark.parametrize("changes", [{}, {"setup": 1, "pace": 0.1, "slopes": False, "noise": "shared"}])
 def test_a_short_run_prints_the_error_of_each_walk(changes, capsys) -> None:
     found = run(replace(QUICK, **changes))
     assert found["errors"].isfinite().all() and (found["errors"] > 0).all()
