@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 SHORTEST = 0.4
 """Where all bins of a trial are read, networks train on stretches of it, of this share of its bins or more."""
-_SCHEDULE: dict[str, Any] = {"steps": 600, "batch_size": 64, "learning_rate": 1e-2, "warmup_steps": 20}
+_SCHEDULE: dict[str, Any] = {"steps": 800, "batch_size": 64, "learning_rate": 1e-2, "warmup_steps": 20}
 _LATENT = _SCHEDULE | {"kl_weight": 0.3}
 _SLOWER = _LATENT | {"learning_rate": 4e-3}  # paths of many steps diverge at more
 _FREE, _PATHS = {"mode": "simulation_free"}, {"mode": "simulated", "num_samples": 1}
