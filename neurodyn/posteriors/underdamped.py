@@ -69,7 +69,7 @@ class UnderdampedPosterior(Posterior):
         if family not in PHASES:
             raise ValueError(f"family: {family!r} given, one of {', '.join(PHASES)} wanted")
         for name, given in (("scale", scale), ("noise_scale", noise_scale), ("num_times", num_times)):
-            if given != "each" and not given > 0:  # type: ignore[operator]
+            if given != "each" and not given > 0:
                 raise ValueError(f"{name}: {given} given, a positive number wanted")
         super().__init__()
         self.size, self.num_times, self.correction = latent_size // 2, num_times, correction
