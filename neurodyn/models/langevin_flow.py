@@ -58,10 +58,8 @@ class LangevinFlowConfig(PopulationConfig):
     """n, positions; the latent (q, v) has twice as many."""
     drift: Literal["mlp", "oscillators", "quadratic", "double_well", "potential", "convex"] = "mlp"
     """Any acceleration, or that of a potential with friction ("potential" is a network's)."""
-    encoder: Literal["gru", "attention", "convolution"] = "gru"
-    """Recurrent, or parallel; convolutions reach some bins only, so that a trial is not known by its whole."""
-    encoder_dropout: float = 0.0
-    """Of the encoder's features."""
+    encoder: Literal["gru", "attention"] = "gru"
+    """Recurrent, or parallel."""
     bins_per_knot: int = 2
     """One feature vector, and one spline knot, every so many bins."""
     readout: Literal["linear", "mlp", "transformer"] = "linear"
@@ -120,12 +118,7 @@ class LangevinFlow(PopulationModel):
         d, hidden = 2 * self.size, config.hidden_size
         self.prior = Prior(make_law(config.drift, self.size, hidden), GaussianInitial(d))
         self.encoder = BinnedEncoder(
-            len(self.held_in),
-            hidden,
-            hidden,
-            kind=config.encoder,
-            stride=config.bins_per_knot,
-            dropout=config.encoder_dropout,
+            len(self.held_in), hidden, hidden, kind=config.encoder, stride=config.bins_per_knot
         )
         self.posterior: UnderdampedPosterior | SimulatedPosterior
         if config.mode == "simulation_free":

@@ -126,6 +126,7 @@ def fit_population(
     progress: bool = True,
     folder: Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    schedule: Mapping[str, Any] | None = None,
 ) -> FittedPopulation:
     """Fit one model on training trials, to the end of its schedule (weights are not selected).
 
@@ -133,7 +134,7 @@ def fit_population(
         name: in `POPULATION_MODELS`. train: counts in regular bins.
         bin_width, held_out, num_observed: see `PopulationConfig`.
         steps: of the schedule, if not its own. folder: of the fit, which goes on from there after a kill.
-        settings: further ones of the model's configuration.
+        settings: further ones of the model's configuration. schedule: further ones of `FitConfig`, for networks.
 
     Raises:
         ValueError: an unknown name, and what the model raises.
@@ -147,14 +148,14 @@ def fit_population(
     if not entry.schedule:
         model = entry.make(**chosen).fit(train)
         return FittedPopulation(name, model, time.monotonic() - started)
-    schedule = dict(entry.schedule) | ({} if steps is None else {"steps": steps})
-    schedule["kl_warmup_steps"] = int(0.3 * schedule["steps"])
-    schedule["warmup_steps"] = min(schedule["warmup_steps"], schedule["steps"] // 2)
+    own = dict(entry.schedule) | dict(schedule or {}) | ({} if steps is None else {"steps": steps})
+    own["kl_warmup_steps"] = int(0.3 * own["steps"])
+    own["warmup_steps"] = min(own["warmup_steps"], own["steps"] // 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = entry.make.build(train, **chosen)
     assert isinstance(network, nn.Module)
-    config = FitConfig(**schedule, seed=seed, device=device, progress=progress)  # type: ignore[arg-type]
+    config = FitConfig(**own, seed=seed, device=device, progress=progress)  # type: ignore[arg-type]
     whole = num_observed is None or num_observed >= train.num_times
     augment = functools.partial(random_windows, shortest=SHORTEST) if whole and bool(train.mask.all()) else None
     result = fit(network, train, None, config, folder=folder, augment=augment)

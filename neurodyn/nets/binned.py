@@ -7,23 +7,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-DILATIONS = (1, 2, 4)
-REACH = sum(DILATIONS)
-"""Of convolutions, in knots."""
-
 
 class BinnedEncoder(nn.Module):
     """Reads counts (B, T, N) and gives features (B, G, C) at every `stride`-th bin, G = ceil((T - 1) / stride) + 1.
 
-    A convolution over 2 stride - 1 bins is read by a recurrence in both directions or, in parallel, by attention over
-    all knots with the positions' sines and cosines added, or by further convolutions, which reach `REACH` knots to
-    either side and no further: features then say what a stretch of a trial looks like, not which trial it is.
+    A convolution over 2 stride - 1 bins is read either by a recurrence in both directions or, in parallel, by attention
+    over all knots with the positions' sines and cosines added.
 
     Args:
-        num_variables: N. context_size: C. hidden_size: of each direction; attention is twice as wide, and convolutions
-            one and a half times.
-        kind: "gru", "attention" or "convolution". stride: bins per knot. dropout: of features on their way in, and
-            within attention or convolutions.
+        num_variables: N. context_size: C. hidden_size: of each direction; of attention's width twice that.
+        kind: "gru" or "attention". stride: bins per knot. dropout: of features on their way in.
 
     Raises:
         ValueError: an unknown kind, a size below 1.
@@ -39,22 +32,20 @@ class BinnedEncoder(nn.Module):
         stride: int = 2,
         dropout: float = 0.0,
     ) -> None:
-        if kind not in ("gru", "attention", "convolution"):
-            raise ValueError(f"kind: {kind!r} given, 'gru', 'attention' or 'convolution' wanted")
+        if kind not in ("gru", "attention"):
+            raise ValueError(f"kind: {kind!r} given, 'gru' or 'attention' wanted")
         for name, given in (("num_variables", num_variables), ("stride", stride), ("hidden_size", hidden_size)):
             if given < 1:
                 raise ValueError(f"{name}: {given} given, 1 or more wanted")
         super().__init__()
         self.stride, self.context_size, self.kind = stride, context_size, kind
-        width = 3 * hidden_size // 2 if kind == "convolution" else 2 * hidden_size
+        width = 2 * hidden_size
         # one input more than neurons: whether the bin was recorded at all
         self.read = nn.Conv1d(num_variables + 1, width, 2 * stride - 1, stride, stride - 1)
         self.dropout = nn.Dropout(dropout)
         self.rnn: nn.Module
         if kind == "gru":
             self.rnn = nn.GRU(width, hidden_size, batch_first=True, bidirectional=True)
-        elif kind == "convolution":
-            self.rnn = nn.Sequential(*(_Convolution(width, dilation, dropout) for dilation in DILATIONS))
         else:
             heads = 4 if width % 4 == 0 else 1
             layer = nn.TransformerEncoderLayer(
@@ -73,21 +64,7 @@ class BinnedEncoder(nn.Module):
         hidden = self.dropout(torch.nn.functional.silu(hidden))
         if self.kind == "gru":
             return self.head(self.rnn(hidden)[0])
-        if self.kind == "convolution":
-            return self.head(self.rnn(hidden))
         return self.head(self.rnn(hidden + position_code(knots, hidden)))
-
-
-class _Convolution(nn.Module):
-    """x + silu(convolution over three knots, `dilation` apart), (B, G, C) to the same."""
-
-    def __init__(self, width: int, dilation: int, dropout: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.dropout(nn.functional.silu(self.conv(x.mT).mT))
 
 
 def position_code(steps: int, like: Tensor) -> Tensor:

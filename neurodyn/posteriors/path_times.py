@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from neurodyn.noise import RowNoise
 NODES = 4  # of the quadrature between two knots
 
 
-def path_times(knots: Tensor, noise: RowNoise, num_times: int | None) -> tuple[Tensor, Tensor]:
+def path_times(knots: Tensor, noise: RowNoise, num_times: int | Literal["each"] | None) -> tuple[Tensor, Tensor]:
     """Times and their weights in an integral over each row's span, both (B, M).
 
     Args:
@@ -19,7 +21,7 @@ def path_times(knots: Tensor, noise: RowNoise, num_times: int | None) -> tuple[T
         noise: of the B rows, for the places of random times.
         num_times: how many random times, stratified over the row's knots: each interval between two of them gets an
             equal share however short it is, since short ones follow visits closely, and there the KL rate is high.
-            None: Gauss-Legendre nodes in every interval, not random.
+            "each": one random time in every interval. None: Gauss-Legendre nodes in every interval, not random.
     """
     gaps = knots[:, 1:] - knots[:, :-1]
     if knots.shape[1] == 1:
@@ -28,6 +30,8 @@ def path_times(knots: Tensor, noise: RowNoise, num_times: int | None) -> tuple[T
         node, weight = (torch.from_numpy(part).to(knots) for part in np.polynomial.legendre.leggauss(NODES))
         points = knots[:, :-1, None] + gaps[..., None] * (node + 1) / 2
         return points.flatten(1), (gaps[..., None] * weight / 2).flatten(1)
+    if num_times == "each":
+        return knots[:, :-1] + gaps * noise.uniform("points", gaps.shape[1], dtype=knots.dtype), gaps
     count = (gaps > 0).sum(1, keepdim=True)  # intervals in use; padding stands behind them
     steps = torch.arange(num_times, device=knots.device, dtype=knots.dtype)
     place = (steps + noise.uniform("points", num_times, dtype=knots.dtype)) / num_times * count

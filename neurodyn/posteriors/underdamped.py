@@ -18,6 +18,8 @@ exact smoother is in the family (full, with K; diagonal in one dimension), up to
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -41,8 +43,8 @@ class UnderdampedPosterior(Posterior):
         context_size: of the encoder's features.
         family: "diagonal" or "full" marginals.
         inner_knots: spline knots between two visits.
-        num_times: stratified times per row and step for the path KL; about one per interval between visits is enough.
-            In evaluation mode, a fixed quadrature.
+        num_times: times per row and step for the path KL: one in each interval between knots, or so many, stratified,
+            which costs less and makes training noisier. In evaluation mode, a fixed quadrature.
         correction: add the best skew turn K, for priors that couple the velocities of different coordinates.
         scale: standard deviation of the positions of a fresh posterior.
         noise_scale: typical velocity noise of the prior, from which the start of the velocities' spread is made.
@@ -56,7 +58,7 @@ class UnderdampedPosterior(Posterior):
         *,
         family: str = "diagonal",
         inner_knots: int = 0,
-        num_times: int = 16,
+        num_times: int | Literal["each"] = "each",
         correction: bool = False,
         scale: float = 0.3,
         noise_scale: float = 1.0,
@@ -67,7 +69,7 @@ class UnderdampedPosterior(Posterior):
         if family not in PHASES:
             raise ValueError(f"family: {family!r} given, one of {', '.join(PHASES)} wanted")
         for name, given in (("scale", scale), ("noise_scale", noise_scale), ("num_times", num_times)):
-            if not given > 0:
+            if given != "each" and not given > 0:
                 raise ValueError(f"{name}: {given} given, a positive number wanted")
         super().__init__()
         self.size, self.num_times, self.correction = latent_size // 2, num_times, correction

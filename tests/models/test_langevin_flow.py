@@ -241,7 +241,6 @@ def test_loss_does_not_depend_on_company_order_or_padding() -> None:
         {"drift": "double_well", "likelihood": "negative_binomial"},
         {"encoder": "attention", "family": "full"},
         {"bins_per_knot": 3, "mode": "simulated"},
-        {"encoder": "convolution", "encoder_dropout": 0.2},
     ],
 )
 def test_every_part_fits_saves_and_forecasts(config: dict[str, object], tmp_path: Path) -> None:

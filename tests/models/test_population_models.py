@@ -12,7 +12,7 @@ from neurodyn.models.baselines.population_linear import SmoothingGLM
 from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.population import random_windows
 from neurodyn.models.populations import POPULATION_MODELS, fit_population
-from neurodyn.nets.binned import REACH, BinnedEncoder
+from neurodyn.nets.binned import BinnedEncoder
 from neurodyn.nets.readout import Readout
 from neurodyn.series import SeriesBatch
 
@@ -110,7 +110,7 @@ def test_a_fit_is_the_same_twice_and_goes_on_from_its_folder(population, tmp_pat
     torch.testing.assert_close(read.rates(test), once.rates(test), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["gru", "attention", "convolution"])
+@pytest.mark.parametrize("kind", ["gru", "attention"])
 @pytest.mark.parametrize(("steps", "stride", "knots"), [(30, 2, 16), (31, 2, 16), (7, 3, 3), (1, 2, 1), (5, 1, 5)])
 def test_encoders_have_a_knot_every_few_bins(kind: str, steps: int, stride: int, knots: int) -> None:
     encoder = BinnedEncoder(4, 6, 8, kind=kind, stride=stride)
@@ -119,15 +119,6 @@ def test_encoders_have_a_knot_every_few_bins(kind: str, steps: int, stride: int,
     assert features.shape == (2, knots, 6)
     (slope,) = torch.autograd.grad(features.square().sum(), counts)
     assert (slope.abs().sum((0, 2)) > 0).all()  # no bin falls between
-
-
-def test_convolutions_reach_so_far_and_no_further() -> None:
-    torch.manual_seed(0)
-    encoder, counts = BinnedEncoder(3, 4, 8, kind="convolution", stride=2), torch.randn(1, 61, 3, requires_grad=True)
-    middle = encoder(counts, torch.ones(1, 61, dtype=torch.bool))[0, 15]  # at bin 30
-    (slope,) = torch.autograd.grad(middle.square().sum(), counts)
-    reached = slope[0].abs().sum(-1).nonzero()[:, 0]
-    assert reached.tolist() == list(range(30 - 2 * REACH - 1, 30 + 2 * REACH + 2))
 
 
 def test_a_transformer_reads_out_all_bins_and_a_linear_layer_its_own() -> None:

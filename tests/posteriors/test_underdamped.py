@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -405,10 +406,10 @@ def test_the_turn_never_raises_the_price_under_a_linear_prior(family: str) -> No
         assert prices[1] < prices[0], prices
 
 
-def lively(family: str, correction: bool, inner_knots: int) -> UnderdampedPosterior:
+def lively(family: str, correction: bool, inner_knots: int, num_times: Any = 8) -> UnderdampedPosterior:
     torch.manual_seed(0)
     posterior = UnderdampedPosterior(
-        4, FEATURES, family=family, correction=correction, inner_knots=inner_knots, num_times=8
+        4, FEATURES, family=family, correction=correction, inner_knots=inner_knots, num_times=num_times
     )
     for parameter in posterior.parameters():
         nn.init.normal_(parameter, std=0.25)
@@ -416,9 +417,16 @@ def lively(family: str, correction: bool, inner_knots: int) -> UnderdampedPoster
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.sampled_from(CASES), st.booleans(), st.integers(0, 2), st.permutations(range(4)), st.integers(0, 2))
-def test_rows_do_not_see_padding_order_or_each_other(case, training, inner, order, padding) -> None:
-    posterior = lively(*case, inner).train(training)
+@given(
+    st.sampled_from(CASES),
+    st.booleans(),
+    st.integers(0, 2),
+    st.permutations(range(4)),
+    st.integers(0, 2),
+    st.sampled_from([8, "each"]),
+)
+def test_rows_do_not_see_padding_order_or_each_other(case, training, inner, order, padding, num_times) -> None:
+    posterior = lively(*case, inner, num_times).train(training)
     prior = Prior(langevin(2), GaussianInitial(4)).double()
     batch = ragged(1, rows=4, visits=5)
     context = context_for(batch, FEATURES)
@@ -434,8 +442,9 @@ def test_rows_do_not_see_padding_order_or_each_other(case, training, inner, orde
     assert difference.abs().max() < 1e-9
 
 
-def test_training_estimate_of_the_price_is_unbiased() -> None:
-    posterior, batch = lively("full", True, 1), ragged(1)
+@pytest.mark.parametrize("num_times", [8, "each"])
+def test_training_estimate_of_the_price_is_unbiased(num_times: Any) -> None:
+    posterior, batch = lively("full", True, 1, num_times), ragged(1)
     prior = Prior(langevin(2), GaussianInitial(4)).double()
     context = context_for(batch, FEATURES)
     with torch.no_grad():
