@@ -8,6 +8,7 @@ from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training
 from neurodyn.models.langevin_flow import LangevinFlow, LangevinFlowConfig
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.models.path_model import PathModel, PathModelConfig
 from neurodyn.models.readings import read_latent_sde
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "LatentSDE",
     "LatentSDEConfig",
     "LinearSDE",
+    "PathModel",
+    "PathModelConfig",
     "RegressedLastValue",
     "SeriesClassifier",
     "Training",
