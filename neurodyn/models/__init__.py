@@ -5,6 +5,7 @@ from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, Regressed
 from neurodyn.models.classifier import ClassifierConfig, SeriesClassifier
 from neurodyn.models.classifiers import CLASSIFIERS, FittedClassifier, fit_classifier
 from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
+from neurodyn.models.interpolators import INTERPOLATORS, FittedInterpolator, fit_interpolator
 from neurodyn.models.langevin_flow import LangevinFlow, LangevinFlowConfig
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
@@ -15,10 +16,12 @@ __all__ = [
     "BASELINES",
     "CLASSIFIERS",
     "FORECASTERS",
+    "INTERPOLATORS",
     "ClassifierConfig",
     "DirectGRU",
     "Fitted",
     "FittedClassifier",
+    "FittedInterpolator",
     "LangevinFlow",
     "LangevinFlowConfig",
     "LastValue",
@@ -33,5 +36,6 @@ __all__ = [
     "Training",
     "fit_classifier",
     "fit_forecaster",
+    "fit_interpolator",
     "read_latent_sde",
 ]

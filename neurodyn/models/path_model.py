@@ -29,11 +29,13 @@ Task = Literal["interpolate", "forecast"]
 class Neighbours(NamedTuple):
     """What is known of each variable around the times asked for: (B, Q, D) each.
 
-    line: on the straight line between the observations before (or at) and after a time, the nearer one where there is
-    one only, 0 where there is none. fresh: exp(-age) of the one before, 0 if none. soon: the same of the one after.
+    line: on the straight line between the observations before (or at) and after a time, that one where there is one
+    only, 0 where there is none. last: the observation before, or else the one after. fresh: exp(-age) of the one
+    before, 0 if none. soon: the same of the one after.
     """
 
     line: Tensor
+    last: Tensor
     fresh: Tensor
     soon: Tensor
 
@@ -58,9 +60,10 @@ def neighbours(known: SeriesBatch, at: Tensor) -> Neighbours:
     (had, left, since), (has, right, until) = side(before), side(after)
     gap = torch.where(had & has, since + until, torch.ones_like(since))
     share = (since / torch.where(gap > 0, gap, 1.0)).to(left.dtype)
-    line = torch.where(had & has, torch.lerp(left, right, share), torch.where(had, left, right * has))
+    last = torch.where(had, left, right * has)
+    line = torch.where(had & has, torch.lerp(left, right, share), last)
     fresh, soon = (torch.exp(-age).to(left.dtype) * there for age, there in ((since, had), (until, has)))
-    return Neighbours(line, fresh, soon)
+    return Neighbours(line, last, fresh, soon)
 
 
 def _wide(place: Tensor, like: Tensor) -> Tensor:
@@ -146,7 +149,7 @@ class PathModel(nn.Module):
             state = self.reader(known, at).features[None]
         else:
             state = self.reader(known, num_samples, at=at, noise=noise)
-        line, fresh, soon = (part.expand(len(state), *part.shape) for part in neighbours(known, at))
+        line, _, fresh, soon = (part.expand(len(state), *part.shape) for part in neighbours(known, at))
         shift, gate, scale = self.decoder(torch.cat((self.norm(state), line, fresh, soon), -1)).chunk(3, -1)
         location = line * torch.sigmoid(gate + 2.0) + shift
         df = 2.0 + nn.functional.softplus(self.raw_df)
