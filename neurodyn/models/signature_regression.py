@@ -215,7 +215,7 @@ class SignatureRegression(RegressorMixin, BaseEstimator):
         goal = targets[:, 0] if single else targets
         if self.penalty == "ridge":
             alphas = np.logspace(-12, 3, 31)
-            errors = np.mean([_ridge_errors(design, targets, *fold, alphas) for fold in folds], 0)
+            errors = np.mean([_ridge_errors(design, targets, train, test, alphas) for train, test in folds], 0)
             best = int(errors.argmin())
             return Ridge(alphas[best], solver="svd").fit(design, goal), float(errors[best])
         model = (LassoCV if single else MultiTaskLassoCV)(cv=folds, max_iter=2000, tol=1e-3)

@@ -150,7 +150,7 @@ def test_clones_and_parameters():
 
 @parametrize_with_checks([SignatureRegression(depth=1, penalty="ridge"), SignatureRegression(depth=1)])
 def test_is_a_scikit_learn_estimator(estimator, check):
-    check(estimator)
+    assert check(estimator) is None  # it raises what is wrong
 
 
 def test_ridge_errors_are_those_of_scikit_learns_ridge():
