@@ -36,6 +36,7 @@ SUBSETS = (
     "PLAID",
 )
 MISSING = (0, 30, 50, 70)
+FORMS = ("theory", "released")
 MODELS = tuple(name for name in CLASSIFIERS if name not in ("gru_decay", "ode_rnn", "gru_ode"))
 RELEASED = {name: f"{CLASSIFIERS[name].label}, as released" for name in ("lsde", "lnsde", "gsde")}
 
@@ -54,10 +55,11 @@ def measure(name: str, form: str, subset: str, missing: int, seed: int, steps: i
     return {**scores._asdict(), "seconds": fitted.seconds}
 
 
-def rows(models: Sequence[str]) -> dict[str, tuple[str, str]]:
+def rows(models: Sequence[str], forms: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Label of each row to its model's name and form."""
-    found = {CLASSIFIERS[name].label: (name, "theory") for name in models}
-    return found | {RELEASED[name]: (name, "released") for name in models if name in RELEASED}
+    found = {CLASSIFIERS[name].label: (name, "theory") for name in models if name not in RELEASED or "theory" in forms}
+    released = [name for name in models if name in RELEASED and "released" in forms]
+    return found | {RELEASED[name]: (name, "released") for name in released}
 
 
 def records(
@@ -110,13 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing and write benchmarks/results/classification.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="of the stable SDEs")
     parser.add_argument("--subsets", nargs="+", default=list(SUBSETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--steps", type=int, default=SCHEDULE["steps"], help="training steps of every network")
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     chosen = parser.parse_args(arguments)
-    wanted = rows(chosen.models)
+    wanted = rows(chosen.models, chosen.forms)
     jobs = {
         f"{label}, {subset}, {missing} %, seed {seed}": {
             "name": name,

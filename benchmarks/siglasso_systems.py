@@ -105,10 +105,9 @@ def _tumor(n: int, rng: np.random.Generator, system: np.random.Generator) -> tup
 def _ill_specified(n: int, rng: np.random.Generator, system: np.random.Generator) -> tuple[Array, Array]:
     """The logarithm of the norm of the sum of the path's last ten points: no controlled equation."""
     x = spline_paths(n, 3, rng)
-    total = np.concatenate([np.zeros((n, 1, 3)), x.cumsum(1)], 1)
-    places = np.arange(1, STEPS + 2)
-    moving = total[:, places] - total[:, np.maximum(places - 10, 0)]
-    return x, np.log(np.linalg.norm(moving, axis=2))
+    longer = np.concatenate([x[:, :1].repeat(9, 1), x], 1)  # before its start the path stands still
+    total = np.concatenate([np.zeros((n, 1, 3)), longer.cumsum(1)], 1)
+    return x, np.log(np.linalg.norm(total[:, 10:] - total[:, :-10], axis=2))
 
 
 _SYSTEMS = {"cde": _cde, "ou": _ou, "tumor": _tumor, "ill-specified": _ill_specified}

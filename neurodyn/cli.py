@@ -19,6 +19,7 @@ HELP = """usage: neurodyn COMMAND [options]
 
 commands:
   forecast           fit models to irregular series and compare their forecasts (--help lists the options)
+  interpolate        fit models to irregular series and compare how they fill in values that were hidden
   classify           fit models to irregular series with labels: classes, their probabilities, fewer observations
   neural             fit models to neural spikes: rates, latents, forward predictions, decoded behaviour
   report RUN         how a run ended, its scores, and where its report is
@@ -165,6 +166,7 @@ def _load_of(tree: ast.Module) -> ast.FunctionDef | None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "forecast": functools.partial(_recipe, "forecast", "forecast"),
+    "interpolate": functools.partial(_recipe, "interpolate", "interpolate"),
     "classify": functools.partial(_recipe, "classify", "classify"),
     "neural": functools.partial(_recipe, "neural_population", "neural"),
     "report": _report,

@@ -40,7 +40,16 @@ from neurodyn.series import SeriesBatch
 from neurodyn.training import DivergedError
 
 BaselineName = Literal[
-    "last_value", "regressed_last_value", "mixed_model", "ou_process", "linear_sde", "direct_gru", "latent_ode"
+    "last_value",
+    "regressed_last_value",
+    "mixed_model",
+    "ou_process",
+    "linear_sde",
+    "direct_gru",
+    "latent_ode",
+    "stable_lsde",
+    "stable_lnsde",
+    "stable_gsde",
 ]
 COLUMNS = ("crps", "mae", "mse", "energy_score", "coverage_90", "width_90")
 UNSCALED = ("poisson", "negative_binomial", "bernoulli")  # likelihoods of values that are what they are
@@ -97,7 +106,7 @@ class Config:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks are trained."""
     baselines: tuple[BaselineName, ...] = BASELINES  # type: ignore[assignment]
-    """What to compare with."""
+    """What to compare with; the stable SDEs are fitted if named here."""
     num_samples: int = 200
     """Sample paths per forecast."""
     quick: bool = False

@@ -5,19 +5,23 @@ from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, Regressed
 from neurodyn.models.classifier import ClassifierConfig, SeriesClassifier
 from neurodyn.models.classifiers import CLASSIFIERS, FittedClassifier, fit_classifier
 from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
+from neurodyn.models.interpolators import INTERPOLATORS, FittedInterpolator, fit_interpolator
 from neurodyn.models.langevin_flow import LangevinFlow, LangevinFlowConfig
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.models.path_model import PathModel, PathModelConfig
 from neurodyn.models.readings import read_latent_sde
 
 __all__ = [
     "BASELINES",
     "CLASSIFIERS",
     "FORECASTERS",
+    "INTERPOLATORS",
     "ClassifierConfig",
     "DirectGRU",
     "Fitted",
     "FittedClassifier",
+    "FittedInterpolator",
     "LangevinFlow",
     "LangevinFlowConfig",
     "LastValue",
@@ -25,10 +29,13 @@ __all__ = [
     "LatentSDE",
     "LatentSDEConfig",
     "LinearSDE",
+    "PathModel",
+    "PathModelConfig",
     "RegressedLastValue",
     "SeriesClassifier",
     "Training",
     "fit_classifier",
     "fit_forecaster",
+    "fit_interpolator",
     "read_latent_sde",
 ]

@@ -19,6 +19,7 @@ from neurodyn.models.baselines.persistence import LastValue, RegressedLastValue
 from neurodyn.models.baselines.validation import forecast_crps
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.models.path_model import PathModel
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, FitResult, fit
 
@@ -52,10 +53,18 @@ FORECASTERS: dict[str, Entry] = {
     "latent_sde": Entry("latent SDE", "A latent neural SDE."),
     "direct_gru": Entry("direct GRU", "Three networks from history and horizon straight to a Student-t, no dynamics."),
     "latent_ode": Entry("Latent ODE", "A random first state that moves by a neural ODE (Rubanova et al. 2019)."),
+    "stable_lsde": Entry(
+        "stable LSDE", "A state along the path of the history, and on, in a potential (Langevin type)."
+    ),
+    "stable_lnsde": Entry("stable LNSDE", "The same, contracting, with noise in proportion to the state."),
+    "stable_gsde": Entry("stable GSDE", "The same, positive, contracting in the logarithm."),
 }
 """By name, in the order in which a recipe fits them."""
 
-BASELINES = tuple(name for name in FORECASTERS if name != "latent_sde")
+STABLE = ("stable_lsde", "stable_lnsde", "stable_gsde")
+"""Fitted where they are asked for."""
+
+BASELINES = tuple(name for name in FORECASTERS if name not in ("latent_sde", *STABLE))
 
 LATENT_SCHEDULE: dict[str, Any] = {
     "steps": 200,
@@ -68,6 +77,18 @@ LATENT_SCHEDULE: dict[str, Any] = {
     "validate_every": 25,
 }
 """Settings of `FitConfig` for a latent SDE on a few hundred short series."""
+
+PATH_SCHEDULE: dict[str, Any] = {
+    "steps": 300,
+    "batch_size": 64,
+    "learning_rate": 1e-2,
+    "optimizer": "adamw",
+    "weight_decay": 1e-2,
+    "warmup_steps": 20,
+    "validate_every": 25,
+    "patience": 6,
+}
+"""The same for the stable SDEs."""
 
 _LINEAR: dict[str, dict[str, Any]] = {
     "mixed_model": {"components": ("level", "slope")},
@@ -167,6 +188,8 @@ def fit_forecaster(
         return _fit_linear(name, train, training, folder)
     if name == "latent_sde":
         return _fit_latent(train, validation, training, folder, linear)
+    if name in STABLE:
+        return _fit_stable(name, train, validation, training, folder)
     network = _seeded(training.seed, DirectGRU if name == "direct_gru" else LatentODE, size)
     network.fit(train, validation, training.config(name, network.schedule), folder=folder)
     assert network.result is not None
@@ -193,6 +216,16 @@ def _fit_linear(name: str, train: SeriesBatch, training: Training, folder: Path 
         model.save(folder / "model")
         write_json(folder / "fit.json", {"seconds": seconds})
     return Fitted(name, model, seconds)
+
+
+def _fit_stable(
+    name: str, train: SeriesBatch, validation: SeriesBatch, training: Training, folder: Path | None
+) -> Fitted:
+    reader = name.removeprefix("stable_")
+    model = _seeded(training.seed, PathModel.build, num_variables=train.num_variables, task="forecast", reader=reader)
+    config = training.config(name, PATH_SCHEDULE)
+    result = fit(model, train, validation, config, folder=folder, validate=forecast_crps)
+    return Fitted(name, model, result.seconds, result)
 
 
 def _fit_latent(

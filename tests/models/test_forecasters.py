@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neurodyn.metrics.forecasts import evaluate
-from neurodyn.models.forecasters import BASELINES, FORECASTERS, Training, fit_forecaster
+from neurodyn.models.forecasters import BASELINES, FORECASTERS, STABLE, Training, fit_forecaster
 from neurodyn.models.readings import read_latent_sde
 from neurodyn.series import SeriesBatch
 
@@ -93,4 +93,4 @@ def test_unknown_names_and_impossible_values_are_refused():
     counts = Training(quick=True, progress=False, latent={"posterior": "matched", "likelihood": "poisson"})
     with pytest.raises(ValueError, match="values: variable"):
         fit_forecaster("latent_sde", TRAIN, VALIDATION, counts)
-    assert set(BASELINES) == set(FORECASTERS) - {"latent_sde"}
+    assert set(BASELINES) == set(FORECASTERS) - {"latent_sde", *STABLE}

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from neurodyn.forecast import Forecast
 from neurodyn.likelihoods import LIKELIHOODS
 from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, RegressedLastValue
-from neurodyn.models.forecasters import FORECASTERS
+from neurodyn.models.forecasters import FORECASTERS, STABLE
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.models.path_model import PathModel
 from neurodyn.series import SeriesBatch
 
 DTYPES = [torch.float32, torch.float64]
@@ -273,12 +274,16 @@ def baseline(name: str, dtype: torch.dtype) -> Any:
         parts = [random_batch(seed, dtype) for seed in range(12)]
         return model.fit(SeriesBatch.concat([part._with(ids=None) for part in parts]))
     torch.manual_seed(0)
+    if name in STABLE:
+        reader = name.removeprefix("stable_")
+        model = PathModel.build(num_variables=VARIABLES, task="forecast", reader=reader, hidden_size=6)
+        return livened(model, 3).to(dtype).eval()
     if name == "direct_gru":
         return livened(DirectGRU(VARIABLES, 6, 8), 3).to(dtype).eval()
     return livened(LatentODE(VARIABLES, 3, 6, 8), 3).to(dtype).eval()
 
 
-NETWORKS = ("direct_gru", "latent_ode")
+NETWORKS = ("direct_gru", "latent_ode", *STABLE)
 OTHERS = ("last_value", "regressed_last_value", *NETWORKS)
 
 

@@ -150,4 +150,20 @@ def test_clones_and_parameters():
 
 @parametrize_with_checks([SignatureRegression(depth=1, penalty="ridge"), SignatureRegression(depth=1)])
 def test_is_a_scikit_learn_estimator(estimator, check):
-    check(estimator)
+    assert check(estimator) is None  # it raises what is wrong
+
+
+def test_ridge_errors_are_those_of_scikit_learns_ridge():
+    from sklearn.linear_model import Ridge
+
+    from neurodyn.models.signature_regression import _ridge_errors
+
+    rng = np.random.default_rng(0)
+    design, targets = rng.normal(size=(30, 50)), rng.normal(size=(30, 2))
+    train, test = np.arange(20), np.arange(20, 30)
+    alphas = np.array([1e-3, 0.1, 10.0])
+    wanted = [
+        np.mean((Ridge(a).fit(design[train], targets[train]).predict(design[test]) - targets[test]) ** 2)
+        for a in alphas
+    ]
+    np.testing.assert_allclose(_ridge_errors(design, targets, train, test, alphas), wanted)

@@ -1,0 +1,312 @@
+"""Fill in values of irregular, partly observed series: hide some, fit models, compare what they say, write a report.
+
+    python recipes/interpolate.py --dataset pbcseq --hidden 0.3 0.5
+    python recipes/interpolate.py --data my.csv --id patient --time day --values bili albumin --log bili
+
+Rows are split at random into 60 % training, 20 % validation and 20 % test (a data set keeps its own split). Of the test
+rows a share of the observed values is hidden at random and filled in from the rest. Scores are in standardised units.
+
+A run that was killed goes on when it is started again with the same --folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+import torch
+import tyro
+from matplotlib.figure import Figure
+
+from neurodyn import datasets, plots, style
+from neurodyn.checkpoints import write_json
+from neurodyn.frames import read_series
+from neurodyn.metrics.forecasts import Scores, score
+from neurodyn.models.forecasters import Training
+from neurodyn.models.interpolators import INTERPOLATORS, FittedInterpolator, fit_interpolator
+from neurodyn.models.path_model import PathModel
+from neurodyn.report import who_wins, write_report
+from neurodyn.runs import Run
+from neurodyn.scaling import Scaling
+from neurodyn.series import SeriesBatch
+from neurodyn.training import DivergedError
+
+ModelName = Literal["last_value", "line", "linear_sde", "neural_cde", "stable_lsde", "stable_lnsde", "stable_gsde"]
+COLUMNS = ("crps", "mae", "mse", "coverage_90", "width_90")
+SHOWN_ROWS, SHOWN_VARIABLES, FAN_SAMPLES = 3, 4, 500
+
+log = logging.getLogger("neurodyn.recipes.interpolate")
+
+
+@dataclass
+class Config:
+    """Hide values of series, and compare models that fill them in."""
+
+    dataset: str = "pbcseq"
+    """A data set by name (`neurodyn datasets list`); not used with --data."""
+    data: Path | None = None
+    """Your own series: .csv, .csv.gz, .tsv or .parquet, with one line per visit or per observation."""
+    id: str = "unique_id"
+    """With --data: the column that says which series."""
+    time: str = "ds"
+    """With --data: the column that says when, in numbers or timestamps."""
+    values: tuple[str, ...] = ()
+    """With --data: the columns to read; all others if not given."""
+    variable: str | None = None
+    """With --data of one line per observation: the column with the variable's name."""
+    value: str | None = None
+    """With --data of one line per observation: the column with its value."""
+    time_unit: str | None = None
+    """With --data and timestamps: s, min, h, D, W or Y."""
+    log: tuple[str, ...] = ()
+    """Skewed, positive variables to take logarithms of; those that the data set names if not given."""
+    hidden: tuple[float, ...] = (0.5,)
+    """Shares of the test rows' values to hide, between 0 and 1; the same fitted models answer all."""
+    model: ModelName = "stable_lnsde"
+    """The model that the report is about."""
+    baselines: tuple[ModelName, ...] = ("last_value", "line", "linear_sde", "stable_lsde", "stable_gsde")
+    """What to compare with."""
+    hidden_size: int = 32
+    """Width of the networks and of their states."""
+    steps: int | None = None
+    """Training steps of every network; their own schedule if not given."""
+    num_samples: int = 200
+    """Samples per hidden value."""
+    split: int = 0
+    """Seed of the random split of rows and of what is hidden."""
+    seed: int = 0
+    """Of weights, order of rows and noise."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained."""
+    quick: bool = False
+    """A few training steps only, to see that everything runs: the numbers then mean nothing."""
+    folder: Path | None = None
+    """Where results go; runs/interpolate-TIME if not given."""
+    overwrite: bool = False
+    """Replace another run in the folder."""
+
+
+class Task(NamedTuple):
+    """Rows in three parts, in the data's own units."""
+
+    train: SeriesBatch
+    validation: SeriesBatch
+    test: SeriesBatch
+    info: dict[str, Any]
+
+
+@dataclass
+class Results:
+    """Fitted models by name; their scores by share hidden and name; why models were left out, by label."""
+
+    fitted: dict[str, FittedInterpolator] = field(default_factory=dict)
+    scores: dict[float, dict[str, Scores]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def load(config: Config) -> Task:
+    """Read the data and split it.
+
+    Raises ValueError for options that do not fit together or to the data, OSError for a file that cannot be read.
+    """
+    if config.data is None:
+        seeded = config.dataset in ("pbcseq", "physionet2012", "time_imm")
+        splits = datasets.load(config.dataset, **({"split": config.split} if seeded else {}))
+        return Task(splits.train, splits.validation, splits.test, splits.info)
+    names: dict[str, Any] = {"values": list(config.values) or None, "variable": config.variable, "value": config.value}
+    series = read_series(config.data, id=config.id, time=config.time, time_unit=config.time_unit, **names)
+    train, validation, test = series.split_rows((0.6, 0.2, 0.2), config.split)
+    info = {"name": config.data.name, "time_unit": config.time_unit or config.time, "log": ()}
+    return Task(train, validation, test, info)
+
+
+def run(config: Config) -> Path:
+    """Fit, fill in, compare, report; returns the run's folder.
+
+    Raises:
+        ValueError: bad options or data.
+        KeyboardInterrupt: after Ctrl-C, when the report of what is there is written.
+    """
+    if not config.hidden or min(config.hidden) <= 0 or max(config.hidden) >= 1:
+        raise ValueError(f"hidden: {config.hidden} given, shares between 0 and 1 wanted")
+    for option, least in (("hidden_size", 1), ("num_samples", 2), ("steps", 1)):
+        given = getattr(config, option)
+        if given is not None and given < least:
+            raise ValueError(f"{option}: {given} given, {least} or more wanted")
+    task = load(config)
+    scaling = Scaling.fit(task.train, log=list(config.log or task.info["log"]))
+    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
+    with Run.open(
+        settings, name="interpolate", folder=config.folder, seed=config.seed, overwrite=config.overwrite
+    ) as run_:
+        log.info("%s: %s\nresults go to %s", task.info["name"], _protocol(config, task), run_.folder)
+        write_json(run_.path("scaling.json"), scaling.to_dict())
+        results = _fit_all(config, task, scaling, run_)
+        if results.interrupted:
+            run_.finish("interrupted")
+        table = _comparison(results, config.hidden[0])
+        report = _report(config, task, scaling, run_, results, table)
+        ours = INTERPOLATORS[config.model].label
+        if not table.empty:
+            print(f"\n{table.round(3).to_string()}\n\n{who_wins(table, ours if ours in table.index else None)}")
+        if len(config.hidden) > 1:
+            print(f"\nCRPS by share of values hidden\n{_by_share(results).round(3).to_string()}")
+        for label, why in results.notes.items():
+            print(f"{label} is left out: {why}")
+        print(f"report: {report}")
+        if results.interrupted:
+            raise KeyboardInterrupt
+    return run_.folder
+
+
+def _hide(config: Config, test: SeriesBatch, share: float) -> tuple[SeriesBatch, SeriesBatch]:
+    return test.drop_observed(share, torch.Generator().manual_seed(config.split))
+
+
+def _fit_all(config: Config, task: Task, scaling: Scaling, run_: Run) -> Results:
+    results = Results()
+    chosen: list[str] = [name for name in INTERPOLATORS if name in (config.model, *config.baselines)]
+    schedules = {name: {"steps": config.steps} for name in chosen if config.steps is not None}
+    training = Training(config.seed, config.device, config.quick, True, schedules)
+    train, validation, test = (scaling.apply(part) for part in task[:3])
+    for name in chosen:
+        label = INTERPOLATORS[name].label
+        network = name not in ("last_value", "line", "linear_sde")
+        settings: dict[str, Any] = {"hidden_size": config.hidden_size} if network else {}
+        log.info("fitting %s", label)
+        try:
+            folder = run_.path("models", name)
+            fitted = fit_interpolator(name, train, validation, training, folder=folder, **settings)
+            results.fitted[name] = fitted
+            for share in config.hidden:
+                known, hidden = _hide(config, test, share)
+                drawn = fitted.sample(known, hidden.times, config.num_samples, seed=config.seed)
+                results.scores.setdefault(share, {})[name] = score(drawn, hidden)
+        except DivergedError as error:
+            if name == config.model:
+                raise
+            results.notes[label] = str(error)
+            continue
+        except KeyboardInterrupt:
+            results.interrupted = True
+            return results
+        if fitted.interrupted:
+            results.interrupted = True
+            return results
+    return results
+
+
+def _protocol(config: Config, task: Task) -> str:
+    rows = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
+    shares = ", ".join(style.percent(share) for share in config.hidden)
+    return f"{rows}; {shares} of the test rows' values are hidden at random and filled in from the rest."
+
+
+def _comparison(results: Results, share: float) -> pd.DataFrame:
+    """One line per model, the best first."""
+    lines = []
+    for name, scores in results.scores.get(share, {}).items():
+        found = scores.overall()
+        line: dict[str, Any] = {"model": INTERPOLATORS[name].label} | {column: found[column] for column in COLUMNS}
+        lines.append(line | {"fit seconds": round(results.fitted[name].seconds, 1)})
+    table = pd.DataFrame(lines, columns=["model", *COLUMNS, "fit seconds"])
+    return table.set_index("model").sort_values("crps", kind="stable")
+
+
+def _by_share(results: Results) -> pd.DataFrame:
+    """CRPS: one line per model, one column per share hidden."""
+    columns = {
+        share: {INTERPOLATORS[name].label: one.overall()["crps"] for name, one in found.items()}
+        for share, found in results.scores.items()
+    }
+    return pd.DataFrame(columns).rename_axis(index="model")
+
+
+def _report(config: Config, task: Task, scaling: Scaling, run_: Run, results: Results, table: pd.DataFrame) -> Path:
+    """Tables, pictures, the model itself and the report."""
+    share = config.hidden[0]
+    label = INTERPOLATORS[config.model].label
+    ours = results.scores.get(share, {}).get(config.model)
+    pictures: list[tuple[Figure, str]] = []
+    calibration: list[tuple[Figure, str]] = []
+    more: dict[str, Any] = {}
+    if not table.empty:
+        run_.save_table("comparison", table)
+    if len(config.hidden) > 1 and results.scores:
+        run_.save_table("by_share", _by_share(results))
+    if ours is not None:
+        fitted = results.fitted[config.model]
+        run_.save_table("by_variable", ours.by_variable())
+        pictures.append((_fan(config, task, scaling, fitted), f"The {label} between the values that it was shown."))
+        calibration.append((plots.calibration(ours.pit), f"The {label} on all hidden values."))
+        if isinstance(fitted.model, PathModel):
+            fitted.model.save(run_.path("model"))
+            more["model_facts"] = {"parameters": f"{sum(p.numel() for p in fitted.model.parameters()):,}"}
+        if fitted.result is not None:
+            more |= {"history": fitted.result.history, "best_step": fitted.result.best_step}
+    for kind, drawn in (("values", pictures), ("calibration", calibration)):
+        for figure, _ in drawn:
+            run_.save_figure(kind, figure)
+    about = "\n\n".join(f"{INTERPOLATORS[name].label}: {INTERPOLATORS[name].about}" for name in results.fitted)
+    left_out = "".join(f"\n\n{name} is left out: {why}" for name, why in results.notes.items())
+    told = [f"{key}: {task.info[key]}" for key in ("source", "licence", "citation") if task.info.get(key)]
+    return write_report(
+        run_,
+        title=f"Values of {task.info['name']}, filled in",
+        question=f"How well can values be filled in from the rest of their series, and how surely? "
+        f"{_protocol(config, task)}",
+        data=SeriesBatch.concat([task.train, task.validation]),
+        data_text=". ".join([task.info["name"], *told]) + ".\n\nThe test rows are not in this section.",
+        units=task.info.get("units", {}),
+        time_label=f"time ({task.info['time_unit']})",
+        model_text=INTERPOLATORS[config.model].about,
+        pictures={"Values": pictures} if pictures else {},
+        calibration=calibration,
+        comparison=None if table.empty else table,
+        ours=label if ours is not None else None,
+        comparison_text=f"{_protocol(config, task)} Scores are in standardised units.\n\n{about}{left_out}",
+        **more,
+    )
+
+
+def _fan(config: Config, task: Task, scaling: Scaling, fitted: FittedInterpolator) -> Figure:
+    """What is said on a fine grid of times for the test rows with the most hidden values."""
+    known, hidden = _hide(config, task.test, config.hidden[0])
+    chosen = hidden.mask.sum((1, 2)).argsort(descending=True, stable=True)[:SHOWN_ROWS]
+    shown, truth = known.rows(chosen), hidden.rows(chosen)
+    scaled = scaling.apply(shown)
+    span = (scaled.last_time - scaled.first_time)[:, None]
+    times = scaled.first_time[:, None] + span * torch.linspace(0, 1, 80, dtype=torch.float64)
+    drawn = fitted.sample(scaled, times, FAN_SAMPLES, seed=config.seed).undo(scaling)
+    often = truth.mask.sum((0, 1)).argsort(descending=True, stable=True)[:SHOWN_VARIABLES].sort().values.tolist()
+    return plots.forecast_fan(
+        drawn,
+        range(len(chosen)),
+        often,
+        history=shown,
+        truth=truth,
+        units=task.info.get("units"),
+        time_label=task.info["time_unit"],
+    )
+
+
+def main() -> int:
+    """The command line of this file: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        run(tyro.cli(Config, description=__doc__))
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, DivergedError) as error:
+        print(f"interpolate: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
