@@ -1,4 +1,4 @@
-"""Assemblies with a name: latent SDEs, the exactly fitted linear SDE, and the forecasters to compare them with."""
+"""Assemblies with a name: latent SDEs, the exactly fitted linear SDE, SCOTCH, and what to compare them with."""
 
 from neurodyn.models.assembly import LatentSDEConfig
 from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, RegressedLastValue
@@ -11,6 +11,8 @@ from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.path_model import PathModel, PathModelConfig
 from neurodyn.models.readings import read_latent_sde
+from neurodyn.models.scotch import Scotch, ScotchConfig
+from neurodyn.models.structure import STRUCTURE_LEARNERS, LearnedStructure, learn_structure
 
 __all__ = [
     "BASELINES",
@@ -18,6 +20,7 @@ __all__ = [
     "FORECASTERS",
     "INTERPOLATORS",
     "ClassifierConfig",
+    "STRUCTURE_LEARNERS",
     "DirectGRU",
     "Fitted",
     "FittedClassifier",
@@ -28,14 +31,18 @@ __all__ = [
     "LatentODE",
     "LatentSDE",
     "LatentSDEConfig",
+    "LearnedStructure",
     "LinearSDE",
     "PathModel",
     "PathModelConfig",
+    "Scotch",
+    "ScotchConfig",
     "RegressedLastValue",
     "SeriesClassifier",
     "Training",
     "fit_classifier",
     "fit_forecaster",
     "fit_interpolator",
+    "learn_structure",
     "read_latent_sde",
 ]

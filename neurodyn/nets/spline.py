@@ -46,7 +46,7 @@ def hermite(
 
     Source: the cubic Hermite basis, e.g. Fritsch and Carlson (1980), eq. 2.
     """
-    piece = _piece(knot_times, values, slope_left, slope_right, query)
+    piece = hermite_piece(knot_times, values, slope_left, slope_right, query)
     return piece.value(), piece.derivative()
 
 
@@ -58,11 +58,40 @@ def hermite_jet(
     query: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `hermite`, with the second derivative too, (B, Q, C): linear on each interval, and it jumps at the knots."""
-    piece = _piece(knot_times, values, slope_left, slope_right, query)
+    piece = hermite_piece(knot_times, values, slope_left, slope_right, query)
     return piece.value(), piece.derivative(), piece.curvature()
 
 
-class _Piece(NamedTuple):
+def natural_slopes(knot_times: Tensor, values: Tensor) -> Tensor:
+    """The slopes (B, K, C) that make a Hermite curve the natural cubic spline: twice differentiable, straight ends.
+
+    Args:
+        knot_times: (B, K), increasing along each row; padding repeats the last time, and has slope 0.
+        values: (B, K, C).
+
+    No gradient passes. One loop over knots for all rows together. Source: de Boor (1978), chapter IV.
+    """
+    with torch.no_grad():
+        length = knot_times.diff(dim=1).to(torch.float64)[..., None]
+        steep = torch.where(length > 0, 1 / length.clamp(min=1e-300), 0.0)  # 0 where there is no interval
+        pull = 3 * steep.square() * values.to(torch.float64).diff(dim=1)
+        zero = steep.new_zeros(len(steep), 1, 1)
+        before, after = torch.cat((zero, steep), 1).unbind(1), torch.cat((steep, zero), 1).unbind(1)
+        wide = pull.new_zeros(len(pull), 1, pull.shape[-1])
+        right = (torch.cat((wide, pull), 1) + torch.cat((pull, wide), 1)).unbind(1)
+        upper, rest = [torch.zeros_like(zero[:, 0])], [torch.zeros_like(wide[:, 0])]
+        for low, high, wanted in zip(before, after, right, strict=True):
+            pivot = 2 * (low + high) - low * upper[-1]
+            pivot = torch.where(pivot > 0, pivot, 1.0)
+            upper.append(high / pivot)
+            rest.append((wanted - low * rest[-1]) / pivot)
+        slopes = [rest[-1]]
+        for share, known in zip(reversed(upper[1:-1]), reversed(rest[1:-1]), strict=True):
+            slopes.append(known - share * slopes[-1])
+        return torch.stack(slopes[::-1], 1).to(values.dtype)
+
+
+class Piece(NamedTuple):
     """The cubic that each query falls on: v0 + u (v1 - v0) + length u (1 - u) [(1 - u) bend0 - u bend1].
 
     The Hermite basis, written around the chord, which is exact at both ends and loses no digits when the values are
@@ -80,22 +109,26 @@ class _Piece(NamedTuple):
     inside: Tensor
 
     def value(self) -> Tensor:
+        """(B, Q, C)."""
         w = 1.0 - self.u
         value = self.start + self.u * self.rise + self.length * self.u * w * (w * self.bend0 - self.u * self.bend1)
         # Where there is no interval (all knots coincide) the value is the knot's own, whatever the slopes.
         return torch.where(self.proper, value, self.start)
 
     def derivative(self) -> Tensor:
+        """(B, Q, C), zero outside the knots."""
         u = self.u
         found = self.chord + (1.0 - u) * (1.0 - 3.0 * u) * self.bend0 + u * (3.0 * u - 2.0) * self.bend1
         return torch.where(self.inside, found, torch.zeros_like(found))
 
     def curvature(self) -> Tensor:
+        """(B, Q, C), the second derivative, zero outside the knots."""
         found = ((6.0 * self.u - 4.0) * self.bend0 + (6.0 * self.u - 2.0) * self.bend1) / self.length
         return torch.where(self.inside, found, torch.zeros_like(found))
 
 
-def _piece(knot_times: Tensor, values: Tensor, slope_left: Tensor, slope_right: Tensor, query: Tensor) -> _Piece:
+def hermite_piece(knot_times: Tensor, values: Tensor, slope_left: Tensor, slope_right: Tensor, query: Tensor) -> Piece:
+    """What `hermite` evaluates, for those who need the place in the interval and its length too. Arguments as there."""
     _check_shapes(knot_times, values, slope_left, slope_right, query)
     time_dtype = torch.promote_types(knot_times.dtype, query.dtype)
     knots = knot_times.to(time_dtype)
@@ -121,7 +154,7 @@ def _piece(knot_times: Tensor, values: Tensor, slope_left: Tensor, slope_right: 
     v0, v1 = _take(values, left), _take(values, right)
     s0, s1 = _take(slope_right, left), _take(slope_left, right)
     chord = (v1 - v0) / length
-    return _Piece(u, length, v0, v1 - v0, chord, s0 - chord, s1 - chord, proper.unsqueeze(-1), inside.unsqueeze(-1))
+    return Piece(u, length, v0, v1 - v0, chord, s0 - chord, s1 - chord, proper.unsqueeze(-1), inside.unsqueeze(-1))
 
 
 def refine_knots(times: Tensor, inner: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,8 @@
 """Laws of paths given data, and of the latent that a forecast starts from."""
 
 from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
+from neurodyn.posteriors.bridge import BridgePosterior
+from neurodyn.posteriors.graphs import EdgePosterior
 from neurodyn.posteriors.matched import MatchedPosterior
 from neurodyn.posteriors.simulated import SimulatedPosterior
 from neurodyn.posteriors.smoother import SmootherPosterior
@@ -8,6 +10,8 @@ from neurodyn.posteriors.start import EncodedStart, FilterStart, Start
 from neurodyn.posteriors.underdamped import UnderdampedPosterior
 
 __all__ = [
+    "BridgePosterior",
+    "EdgePosterior",
     "EncodedStart",
     "FilterStart",
     "MatchedPosterior",

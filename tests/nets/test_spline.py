@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicHermiteSpline
 
-from neurodyn.nets.spline import hermite, refine_knots
+from neurodyn.nets.spline import hermite, natural_slopes, refine_knots
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -215,3 +215,22 @@ def test_shape_errors_name_the_argument():
         refine_knots(times, -1)
     with pytest.raises(ValueError, match="times"):
         refine_knots(times[0], 1)
+
+
+def test_natural_slopes_are_scipys() -> None:
+    from scipy.interpolate import CubicSpline
+
+    generator = torch.Generator().manual_seed(0)
+    knots = torch.rand(3, 9, generator=generator, dtype=torch.float64).cumsum(1)
+    values = torch.randn(3, 9, 2, generator=generator, dtype=torch.float64)
+    found = natural_slopes(knots, values)
+    for row in range(3):
+        spline = CubicSpline(knots[row], values[row], bc_type="natural")
+        assert torch.allclose(found[row], torch.as_tensor(spline(knots[row], 1)), rtol=1e-9)
+    # padding changes nothing, whatever it holds, and two knots make a line
+    padded = torch.cat((knots, knots[:, -1:].expand(-1, 3)), 1)
+    more = torch.cat((values, torch.randn(3, 3, 2, generator=generator, dtype=torch.float64)), 1)
+    assert torch.allclose(natural_slopes(padded, more)[:, :9], found, rtol=1e-12)
+    line = natural_slopes(knots[:, :2], values[:, :2])
+    chord = (values[:, 1] - values[:, 0]) / (knots[:, 1] - knots[:, 0])[:, None]
+    assert torch.allclose(line, chord[:, None].expand(-1, 2, -1), rtol=1e-12)

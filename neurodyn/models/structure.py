@@ -1,0 +1,173 @@
+"""Learners of structure by name: which variable drives which, each by one call on standardised series."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neurodyn.models.baselines import one_step
+from neurodyn.models.scotch import Scotch
+from neurodyn.series import SeriesBatch
+from neurodyn.training import FitConfig, FitResult, fit
+
+Array = NDArray[np.float64]
+QUICK_STEPS = 20
+FEWEST_INTERVALS = 30
+RESOLVED = 0.5
+"""Correlation of a variable with itself one step later below which a step is too long for a law of motion."""
+
+
+@dataclass(frozen=True)
+class StructureLearner:
+    """A learner: its name for readers, what it is, and, for a baseline, the function of series and seed."""
+
+    label: str
+    about: str
+    baseline: Callable[[SeriesBatch, int], Array] | None = None
+    settings: dict[str, Any] | None = None
+    """Of `Scotch`, for one of those."""
+
+
+STRUCTURE_LEARNERS: dict[str, StructureLearner] = {
+    "lagged_correlation": StructureLearner(
+        "lagged correlation", "The correlation of a variable with another one step later.", one_step.lagged_correlation
+    ),
+    "vector_autoregression": StructureLearner(
+        "VAR Granger", "Granger's test in a first-order vector autoregression.", one_step.vector_autoregression
+    ),
+    "ridge": StructureLearner("ridge", "Coefficients of a ridge regression one step ahead.", one_step.ridge),
+    "quadratic_ridge": StructureLearner(
+        "quadratic ridge", "The same with squares and products of the variables.", one_step.quadratic_ridge
+    ),
+    "boosted_trees": StructureLearner(
+        "boosted trees", "Importances in gradient-boosted trees one step ahead.", one_step.boosted_trees
+    ),
+    "componentwise_mlp": StructureLearner(
+        "cMLP", "A perceptron per variable with a group penalty on its inputs.", one_step.componentwise_mlp
+    ),
+    "scotch": StructureLearner(
+        "SCOTCH, matched", "A law of motion masked by a graph, trained by SDE Matching.", None, {}
+    ),
+    "scotch_step": StructureLearner(
+        "SCOTCH, one step", "The same with a one-step map in place of a law of motion.", None, {"posterior": "step"}
+    ),
+}
+BASELINES = tuple(name for name, entry in STRUCTURE_LEARNERS.items() if entry.baseline is not None)
+
+
+class LearnedStructure(NamedTuple):
+    """`scores` (D, D), [i, j] for i drives j, larger is surer; for `Scotch` they lie in [0, 1]."""
+
+    name: str
+    scores: Array
+    seconds: float
+    model: Scotch | None = None
+    result: FitResult | None = None
+
+
+def learn_structure(
+    name: str,
+    series: SeriesBatch,
+    *,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "cpu",
+    quick: bool = False,
+    progress: bool = False,
+    folder: Path | str | None = None,
+    steps: int | None = None,
+    settings: dict[str, Any] | None = None,
+) -> LearnedStructure:
+    """Learn by the learner of this name.
+
+    Args:
+        series: standardised, all of them to learn from.
+        quick: a few training steps only; the scores then mean nothing.
+        folder: where a `Scotch` keeps its training records and its checkpoint, from which it resumes.
+        steps: of the training of a `Scotch`, its ramp; its own number if not given.
+        settings: further settings of a `Scotch`.
+
+    Raises:
+        ValueError: an unknown name; too few visits, see `check_enough`.
+    """
+    if name not in STRUCTURE_LEARNERS:
+        raise ValueError(f"name: {name!r} given, one of {', '.join(STRUCTURE_LEARNERS)} wanted")
+    check_enough(series)
+    entry, begun = STRUCTURE_LEARNERS[name], time.monotonic()
+    if entry.baseline is not None:
+        return LearnedStructure(name, entry.baseline(series, seed), time.monotonic() - begun)
+    chosen = (entry.settings or {}) | (settings or {})
+    if steps is not None or quick:
+        chosen["ramp_steps"] = steps or QUICK_STEPS
+    model = seeded(series, seed, **chosen)
+    result = fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
+    scores = model.edge_scores().double().numpy()
+    return LearnedStructure(name, scores, result.seconds, model, result)
+
+
+def law_of_graph(
+    series: SeriesBatch,
+    graph: Array,
+    *,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "cpu",
+    steps: int = 1000,
+    progress: bool = False,
+    folder: Path | str | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Scotch:
+    """The law of motion under one given graph (D, D) of zeros and ones, for forecasts and interventions."""
+    fixed = [[float(entry) for entry in row] for row in np.asarray(graph)]
+    model = seeded(series, seed, **(settings or {}) | {"fixed": fixed, "ramp_steps": steps})
+    fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
+    return model
+
+
+def seeded(series: SeriesBatch, seed: int, **settings: Any) -> Scotch:
+    """A fresh `Scotch` on these series whose weights are drawn from this seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Scotch.on(series, **settings)
+
+
+def fit_settings(model: Scotch, seed: int, device: Literal["auto", "cpu", "cuda"], progress: bool) -> FitConfig:
+    """How a `Scotch` is trained: on all series at once, for the steps of its ramp."""
+    return FitConfig(
+        steps=max(1, model.settings.warmup_steps + model.settings.ramp_steps),
+        batch_size=0,
+        learning_rate=3e-3,
+        schedule="constant",
+        clip_norm=0.0,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+
+
+def check_enough(series: SeriesBatch) -> None:
+    """ValueError if there are too few visits, or only one variable, to learn who drives whom."""
+    intervals = int((series.present.sum(1) - 1).clamp(min=0).sum())
+    if series.num_variables < 2:
+        raise ValueError(f"series: {series.num_variables} variable given, 2 or more wanted")
+    if intervals < FEWEST_INTERVALS:
+        raise ValueError(
+            f"series: {intervals} intervals between visits given over {series.num_rows} series, {FEWEST_INTERVALS} or "
+            "more wanted"
+        )
+
+
+def self_correlation(series: SeriesBatch) -> float:
+    """The median over variables of the correlation with themselves one step later.
+
+    Near 1 the visits resolve the motion. Below `RESOLVED` the motion between visits is lost: a bridge cannot see it,
+    and a one-step map (`posterior="step"`, boosted trees) is the better question.
+    """
+    x, y = one_step.one_step_pairs(series)
+    centred = (x - x.mean(0)) * (y - y.mean(0))
+    return float(np.median(centred.mean(0) / (x.std(0) * y.std(0))))
