@@ -36,6 +36,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "attention": {"encoder": "attention"},
     "window": {"encoder": "window"},
     "window, every 10th visit": {"encoder": "window", "every": 10},
+    "logsignature, every 10th visit": {"encoder": "logsignature", "every": 10},
 }
 
 

@@ -13,14 +13,28 @@ from torch import nn
 from neurodyn.nets.attention import AttentionEncoder
 from neurodyn.nets.context import Context
 from neurodyn.nets.gru_decay import GRUDecayEncoder
+from neurodyn.nets.logsignature_encoder import LogSignatureEncoder
 from neurodyn.nets.window import WindowEncoder
 
-__all__ = ["ENCODERS", "AttentionEncoder", "Context", "GRUDecayEncoder", "WindowEncoder", "make_encoder"]
+__all__ = [
+    "ENCODERS",
+    "AttentionEncoder",
+    "Context",
+    "GRUDecayEncoder",
+    "LogSignatureEncoder",
+    "WindowEncoder",
+    "make_encoder",
+]
 
-ENCODERS = ("gru", "attention", "window")
+ENCODERS = ("gru", "attention", "window", "logsignature")
 """The names that `make_encoder` knows."""
 
-_CLASSES = {"gru": GRUDecayEncoder, "attention": AttentionEncoder, "window": WindowEncoder}
+_CLASSES = {
+    "gru": GRUDecayEncoder,
+    "attention": AttentionEncoder,
+    "window": WindowEncoder,
+    "logsignature": LogSignatureEncoder,
+}
 _COMMON = ("num_variables", "context_size", "hidden_size", "num_covariates", "num_static", "causal", "direction")
 
 
@@ -43,8 +57,8 @@ def make_encoder(
     """An encoder from its name, or the given instance if it fits.
 
     Args:
-        encoder: "gru" (`GRUDecayEncoder`), "attention" (`AttentionEncoder`), "window" (`WindowEncoder`), or a module,
-            which is handed back.
+        encoder: "gru" (`GRUDecayEncoder`), "attention" (`AttentionEncoder`), "window" (`WindowEncoder`), "logsignature"
+            (`LogSignatureEncoder`), or a module, which is handed back.
         num_variables, context_size, hidden_size, num_covariates, num_static: see the classes.
         causal: features at a visit depend on that visit and on earlier ones only (for "gru": direction "forward",
             otherwise "both"; for "window": nothing after the visit).
@@ -64,6 +78,8 @@ def make_encoder(
         return GRUDecayEncoder(num_variables, context_size, **shared, **options)
     if encoder == "attention":
         return AttentionEncoder(num_variables, context_size, causal=causal, **shared, **options)
+    if encoder == "logsignature":
+        return LogSignatureEncoder(num_variables, context_size, causal=causal, **shared, **options)
     if encoder == "window":
         if causal and options.setdefault("after", 0) != 0:
             raise ValueError(f"after: got {options['after']} for a causal encoder, want 0")
