@@ -37,14 +37,15 @@ ROWS: dict[str, Config] = {
     "SDE Matching, ELBO, warp": replace(PLAIN, warp=0.08),
     "SDE Matching, beta = 10": replace(PLAIN, kl_weight=10.0, noise="shared"),
     "SDE Matching, beta = 10, warp": replace(PLAIN, kl_weight=10.0, noise="shared", warp=0.08),
+    "SDE Matching, ELBO, warp, pace": replace(PLAIN, warp=0.08, pace=0.1),
+    "SDE Matching, beta = 10, warp, pace": replace(PLAIN, kl_weight=10.0, noise="shared", warp=0.08, pace=0.1),
     "simulated, ELBO, warp": replace(PLAIN, posterior="simulated", warp=0.08, stretch=100, steps=600),
     # one thing changed in the row with the ELBO and warp
     "learned noise": replace(PLAIN, warp=0.08, noise="shared"),
     "noise 0.5": replace(PLAIN, warp=0.08, noise=0.5),
-    "pace": replace(PLAIN, warp=0.08, pace=0.1),
     "values, no slopes": replace(PLAIN, warp=0.08, slopes=False),
 }
-ABLATIONS = ("learned noise", "noise 0.5", "pace", "values, no slopes")
+ABLATIONS = ("learned noise", "noise 0.5", "values, no slopes")
 NSF_PAGE = "nkiyohara/nsf-neurips2025, site/index.html (project page of Latent NSF, NeurIPS 2025)"
 NCDSSM = "Ansari et al., NCDSSM, 2023, as quoted by " + NSF_PAGE
 FIM = "as quoted in the FIM repository (secondary source)"

@@ -53,7 +53,7 @@ def test_tables_have_means_over_seeds_each_walk_and_published_numbers_apart() ->
     jobs = {
         "a": {"row": "SDE Matching, ELBO", "setup": 2, "seed": 10, "result": result([2.0, 3.0, 2.0, 3.0])},
         "b": {"row": "SDE Matching, ELBO", "setup": 2, "seed": 11, "result": result([3.0, 4.0, 3.0, 4.0])},
-        "c": {"row": "pace", "setup": 2, "seed": 10, "result": result([5.0, 5.0, 6.0, 6.0])},
+        "c": {"row": "noise 0.5", "setup": 2, "seed": 10, "result": result([5.0, 5.0, 6.0, 6.0])},
     }
     made = {(r.table, r.row, r.column): r for r in records(jobs, {2: {"training mean": [30.0, 31.0, 32.0, 33.0]}})}
     error = made["mocap35/setup2", "SDE Matching, ELBO", "error"]
@@ -62,8 +62,8 @@ def test_tables_have_means_over_seeds_each_walk_and_published_numbers_apart() ->
         half_width([2.5, 3.5])
     )
     assert made["mocap35/setup2-walks", "SDE Matching, ELBO", "walk 1"].value == 3.5
-    assert made["mocap35/setup2-ablations", "pace", "error"].value == 5.5
-    assert ("mocap35/setup2", "pace", "error") not in made
+    assert made["mocap35/setup2-ablations", "noise 0.5", "error"].value == 5.5
+    assert ("mocap35/setup2", "noise 0.5", "error") not in made
     assert made["mocap35/setup2", "training mean", "error"].value == 31.5
     row, value, _, source = PUBLISHED[2][0]
     assert made["mocap35/setup2", row, "published"].value == value
