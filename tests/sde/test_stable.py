@@ -33,7 +33,7 @@ def slope_bound(function, size, points=200):
     """The largest spectral norm of a function's Jacobian over random points near and far."""
     z = torch.randn(points, size, dtype=DOUBLE) * torch.logspace(-2, 2, points, dtype=DOUBLE)[:, None]
     jacobians = torch.func.vmap(torch.func.jacrev(function))(z)
-    return float(torch.linalg.matrix_norm(jacobians, 2).max())
+    return float(torch.linalg.matrix_norm(jacobians.detach(), 2).max())
 
 
 def test_bounded_matrices_are_within_their_bound_and_small_ones_untouched():

@@ -48,7 +48,8 @@ class SignatureClassifier:
     def fit(self, train: SeriesBatch, num_classes: int) -> Self:
         """Fit to rows whose labels are class codes."""
         try:
-            from sklearn.linear_model import LogisticRegressionCV
+            from sklearn.linear_model import LogisticRegression
+            from sklearn.model_selection import GridSearchCV
             from sklearn.pipeline import make_pipeline
             from sklearn.preprocessing import StandardScaler
         except ImportError as error:
@@ -57,10 +58,9 @@ class SignatureClassifier:
             raise ValueError("labels: none given, class codes (B,) wanted")
         self.num_classes = num_classes
         folds = min(5, int(torch.bincount(train.labels).clamp_min(2).min()))
-        regression = LogisticRegressionCV(
-            Cs=8, l1_ratios=(0.0,), cv=folds, max_iter=500, scoring="neg_log_loss", use_legacy_attributes=False
-        )
-        self.pipeline = make_pipeline(StandardScaler(), regression)
+        strengths = {"logisticregression__C": [10.0**k for k in range(-4, 4)]}
+        pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        self.pipeline = GridSearchCV(pipeline, strengths, cv=folds, scoring="neg_log_loss")
         self.pipeline.fit(self.features(train).numpy(), train.labels.numpy())
         return self
 
