@@ -49,7 +49,7 @@ def test_help_goes_to_stdout_and_a_bare_command_is_an_error(capsys):
     ("words", "message"),
     [
         (["forcast"], "neurodyn: no command 'forcast': did you mean forecast?\n"),
-        (["zzz"], "neurodyn: no command 'zzz': there are forecast, interpolate, classify, neural, report, compare, datasets\n"),
+        (["zzz"], "neurodyn: no command 'zzz': there are forecast, interpolate, classify, neural, structure, report, compare, datasets\n"),
         (["datasets", "lst"], "neurodyn: no datasets command 'lst': did you mean list?\n"),
         (["datasets"], "neurodyn: no datasets command '': there are list, info, get\n"),
         (["datasets", "info", "pbcsec"], "neurodyn: no data set 'pbcsec': did you mean pbcseq?\n"),
@@ -178,5 +178,5 @@ def test_the_installed_command_answers_without_loading_torch():
     done = subprocess.run([sys.executable, "-m", "neurodyn.cli", "nothing"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (
         2,
-        "neurodyn: no command 'nothing': there are forecast, interpolate, classify, neural, report, compare, datasets\n",
+        "neurodyn: no command 'nothing': there are forecast, interpolate, classify, neural, structure, report, compare, datasets\n",
     )
