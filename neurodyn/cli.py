@@ -22,6 +22,7 @@ commands:
   interpolate        fit models to irregular series and compare how they fill in values that were hidden
   classify           fit models to irregular series with labels: classes, their probabilities, fewer observations
   neural             fit models to neural spikes: rates, latents, forward predictions, decoded behaviour
+  structure          learn which variable drives which, from irregular series
   report RUN         how a run ended, its scores, and where its report is
   compare RUN RUN... a page with the settings, scores and learning curves of runs beside each other (--out FILE)
   datasets list      the data sets that can be loaded by name
@@ -169,6 +170,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "interpolate": functools.partial(_recipe, "interpolate", "interpolate"),
     "classify": functools.partial(_recipe, "classify", "classify"),
     "neural": functools.partial(_recipe, "neural_population", "neural"),
+    "structure": functools.partial(_recipe, "structure", "structure"),
     "report": _report,
     "compare": _compare,
     "datasets": _datasets,

@@ -38,10 +38,9 @@ class EmbeddingNet(nn.Module):
         # not zero as published: with W = 0 no gradient reaches the graph until W has moved
         self.mixing = nn.Parameter(torch.full((size, size), size**-0.5))
         self.value_weight = nn.Parameter(torch.randn(size, hidden))
-        self.inner = nn.ModuleList(
-            [nn.Linear(EMBEDDING, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, EMBEDDING)]
-        )
-        self.outer = nn.ModuleList([nn.Linear(2 * EMBEDDING, hidden), nn.Linear(hidden, hidden)])
+        self.read, self.think = nn.Linear(EMBEDDING, hidden), nn.Linear(hidden, hidden)  # l
+        self.send = nn.Linear(hidden, EMBEDDING)
+        self.receive, self.settle = nn.Linear(2 * EMBEDDING, hidden), nn.Linear(hidden, hidden)  # zeta
         self.weight_out = nn.Parameter(torch.empty(size, hidden).uniform_(-1, 1) / math.sqrt(hidden))
         self.bias_out = nn.Parameter(torch.zeros(size))
 
@@ -54,22 +53,18 @@ class EmbeddingNet(nn.Module):
         return self._jet(z, graph, slope=True)
 
     def _jet(self, z: Tensor, graph: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
-        first, second, last = self.inner
-        assert isinstance(last, nn.Linear)
         rate: Tensor | None = self.value_weight if slope else None
-        hidden, rate = _silu(torch.addcmul(first(self.embedding), z[..., None], self.value_weight), rate)
-        message, rate = _residual(second, hidden, rate)
-        message, rate = last(message), None if rate is None else rate @ last.weight.mT
+        hidden, rate = _silu(torch.addcmul(self.read(self.embedding), z[..., None], self.value_weight), rate)
+        message, rate = _residual(self.think, hidden, rate)
+        message, rate = self.send(message), None if rate is None else rate @ self.send.weight.mT
         weight = self.mixing * graph
         gathered = weight.mT @ message  # (..., target, source) @ (..., source, E)
-        first, second = self.outer
-        assert isinstance(first, nn.Linear)
-        own, passed = first.weight.split(EMBEDDING, 1)
-        hidden = self.embedding @ own.mT + first.bias + gathered @ passed.mT
+        own, passed = self.receive.weight.split(EMBEDDING, 1)
+        hidden = self.embedding @ own.mT + self.receive.bias + gathered @ passed.mT
         if rate is not None:
             rate = weight.diagonal(dim1=-2, dim2=-1)[..., None] * rate @ passed.mT
         hidden, rate = _silu(hidden, rate)
-        hidden, rate = _residual(second, hidden, rate)
+        hidden, rate = _residual(self.settle, hidden, rate)
         out = (hidden * self.weight_out).sum(-1) + self.bias_out
         return out, out if rate is None else (rate * self.weight_out).sum(-1)
 
@@ -261,9 +256,8 @@ def _silu(before: Tensor, rate: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return value, None if rate is None else (gate + value * (1 - gate)) * rate
 
 
-def _residual(layer: nn.Module, hidden: Tensor, rate: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _residual(layer: nn.Linear, hidden: Tensor, rate: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """hidden + silu(layer(hidden)), with its rate."""
-    assert isinstance(layer, nn.Linear)
     more, its_rate = _silu(layer(hidden), None if rate is None else rate @ layer.weight.mT)
     return hidden + more, None if rate is None or its_rate is None else rate + its_rate
 
