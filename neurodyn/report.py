@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 _ERRORS = ("crps", "crps_fair", "mae", "mse", "rmse", "energy_score", "gaussian_nll", "nll", "log_score")
 _LOWER = (*_ERRORS, "brier", "calibration_error", "tp correlation")
-_HIGHER = ("co-bps", "fp-bps", "decoding R2", "PSTH R2", "rate R2", "% of the oracle", "accuracy")
-_HIGHER += ("AUROC", "AUROC off the diagonal", "AUPRC")
+_HIGHER = (
+    *("co-bps", "fp-bps", "decoding R2", "PSTH R2", "rate R2", "% of the oracle", "accuracy"),
+    *("AUROC", "AUROC off the diagonal", "AUPRC"),
+)
 _COVERAGE = re.compile(r"coverage_(\d+(?:\.\d+)?)$")
 _LEVEL = 0.01
 """Scores within one per cent of each other are called level."""
