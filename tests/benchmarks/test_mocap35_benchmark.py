@@ -53,6 +53,7 @@ def test_tables_have_means_over_seeds_each_walk_and_published_numbers_apart() ->
     jobs = {
         "a": {"row": "SDE Matching, ELBO", "setup": 2, "seed": 10, "result": result([2.0, 3.0, 2.0, 3.0])},
         "b": {"row": "SDE Matching, ELBO", "setup": 2, "seed": 11, "result": result([3.0, 4.0, 3.0, 4.0])},
+        "t": {"row": "SDE Matching, ELBO", "setup": 2, "seed": 0, "result": result([9.0, 9.0, 9.0, 9.0])},
         "c": {"row": "noise 0.5", "setup": 2, "seed": 10, "result": result([5.0, 5.0, 6.0, 6.0])},
     }
     made = {(r.table, r.row, r.column): r for r in records(jobs, {2: {"training mean": [30.0, 31.0, 32.0, 33.0]}})}
@@ -65,6 +66,7 @@ def test_tables_have_means_over_seeds_each_walk_and_published_numbers_apart() ->
     assert made["mocap35/setup2-ablations", "noise 0.5", "error"].value == 5.5
     assert ("mocap35/setup2", "noise 0.5", "error") not in made
     assert made["mocap35/setup2", "training mean", "error"].value == 31.5
+    assert made["mocap35/tried", "SDE Matching, ELBO", "set-up 2, error"].value == 9.0
     row, value, _, source = PUBLISHED[2][0]
     assert made["mocap35/setup2", row, "published"].value == value
     assert made["mocap35/setup2", row, "published"].source == source
