@@ -13,6 +13,7 @@ choose their weights by the first 200 validation stays.
 from __future__ import annotations
 
 import argparse
+import functools
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from benchmarks.jobs import run_jobs
 from benchmarks.records import RESULTS, Record, measured, merge_records
 from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, TrainingValues
+from neurodyn.models.path_model import PathModel
 from neurodyn.recipes.physionet2012 import (
     SHOWN,
     Config,
@@ -42,9 +44,10 @@ COMMAND = "python -m benchmarks.physionet2012"
 SEEDS = (0, 1)
 OURS = "latent SDE"
 STEPS = {"interpolation": 600, "extrapolation": 400}
+PATHS = {"stable LSDE": "lsde", "stable LNSDE": "lnsde", "stable GSDE": "gsde"}  # row: what runs along the path
 ROWS = {
-    "interpolation": ("training mean", "line between values", "Latent ODE", OURS),
-    "extrapolation": ("training mean", "last value", "GRU-D", "direct GRU", "Latent ODE", OURS),
+    "interpolation": ("training mean", "line between values", "Latent ODE", *PATHS, OURS),
+    "extrapolation": ("training mean", "last value", "GRU-D", "direct GRU", "Latent ODE", *PATHS, OURS),
 }
 CHANCELESS = ("training mean", "line between values", "last value")
 STABLE = "Oh, Lim and Kim, Stable Neural SDEs, ICLR 2024, quoted from memory, over all entries, in thousandths there"
@@ -99,6 +102,9 @@ def fitted(task: str, row: str, stays: Stays, seed: int, steps: int) -> Any:
             size, latent_size=24, context_size=64, step=0.1, hide_visits=0.5 if task == "interpolation" else 0.0
         ),
     }
+    kind = "interpolate" if task == "interpolation" else "forecast"
+    for name, reader in PATHS.items():
+        make[name] = functools.partial(PathModel.build, num_variables=size, task=kind, reader=reader)
     torch.manual_seed(seed)
     model = make[row]()
     config = FitConfig(

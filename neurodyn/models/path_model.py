@@ -81,7 +81,7 @@ class PathModelConfig:
     num_variables: int
     """D."""
     task: Task = "interpolate"
-    """What training hides: values at random, or all after a random visit."""
+    """What training hides: values and visits at random, or all after a random visit."""
     reader: StableReader | Literal["neural_cde"] = "lnsde"
     """What runs along the path, as in `ClassifierConfig`."""
     hidden_size: int = 32
@@ -158,7 +158,8 @@ class PathModel(nn.Module):
     def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
         """Log-likelihood of what was hidden from the model, (B,), nats, by one path.
 
-        "interpolate": of each row a random share from 0.2 to 0.8 of the values. "forecast": all after a random visit.
+        "interpolate": a random share, from 0.2 to 0.8, of a row's values, or, in half of the rows, of its visits.
+        "forecast": all after a random visit.
         """
         batch = at_home(batch, self).compact()
         noise = RowNoise.of(batch, generator)
@@ -181,7 +182,10 @@ class PathModel(nn.Module):
             later = torch.arange(batch.num_times, device=batch.device) > cut[:, None]
             return batch.mask & later.unsqueeze(-1)
         share = 0.2 + 0.6 * noise.uniform("share")
-        draw = torch.where(batch.mask, noise.uniform("hide", *batch.mask.shape[1:]), -1.0)
+        single = noise.uniform("hide", *batch.mask.shape[1:])
+        visit = noise.uniform("hide visits", batch.num_times).unsqueeze(-1)
+        draw = torch.where((noise.uniform("which") < 0.5)[:, None, None], single, visit)
+        draw = torch.where(batch.mask, draw, -1.0)
         best = draw.flatten(1).amax(1)[:, None, None]
         return batch.mask & (draw < share[:, None, None]) & (draw < best)
 

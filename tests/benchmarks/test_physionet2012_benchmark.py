@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from benchmarks.physionet2012 import PUBLISHED, SHOWN, Line, Mean, records
+from benchmarks.physionet2012 import PUBLISHED, SHOWN, Line, Mean, fitted, records
+from neurodyn.models.path_model import PathModel
+from neurodyn.recipes.physionet2012 import Stays, interpolation_errors
 from neurodyn.series import SeriesBatch
 
 
@@ -38,3 +40,19 @@ def test_tables_have_hidden_and_all_entries_apart_and_published_numbers_with_the
     row = next(iter(PUBLISHED))
     assert made["physionet2012/interpolation-all", row, "50 % shown"].source
     assert ("physionet2012/interpolation", row, "50 % shown") not in made
+
+
+@pytest.mark.parametrize("task", ["interpolation", "extrapolation"])
+def test_stable_sdes_are_fitted_by_the_same_protocol(task: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    times = 40 * torch.sort(torch.rand(12, 10, generator=g, dtype=torch.float64), 1).values
+    values, mask = torch.randn(12, 10, 3, generator=g), torch.rand(12, 10, 3, generator=g) > 0.5
+    mask[:, 0] = True
+    whole = SeriesBatch(times / 48, values, mask, ids=tuple(map(str, range(12))))
+    stays = Stays(whole, whole, whole, torch.ones(3))
+    model = fitted(task, "stable GSDE", stays, 0, 2)
+    assert isinstance(model, PathModel) and model.settings.reader == "gsde"
+    assert model.settings.task == {"interpolation": "interpolate", "extrapolation": "forecast"}[task]
+    if task == "interpolation":
+        errors = interpolation_errors(model, whole, 0.5, stays.unit)
+        assert 0 < errors["hidden"] < 3 and 0 < errors["all"] < errors["hidden"]
