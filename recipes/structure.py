@@ -404,8 +404,8 @@ def _protocol(task: Task) -> str:
 
 def _unresolved(correlation: float) -> str:
     return (
-        f"A variable's correlation with itself one step later is {correlation:.2f}: the visits are too far apart to "
-        "see the motion between them. Compare with --posterior step and with the boosted trees."
+        f"A variable's correlation with itself one step later is {correlation:.2f}: the visits may be too far "
+        "apart to see the motion between them. Compare with --posterior step and with the boosted trees."
     )
 
 

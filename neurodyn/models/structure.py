@@ -20,8 +20,8 @@ from neurodyn.training import FitConfig, FitResult, fit
 Array = NDArray[np.float64]
 QUICK_STEPS = 20
 FEWEST_INTERVALS = 30
-RESOLVED = 0.5
-"""Correlation of a variable with itself one step later below which a step is too long for a law of motion."""
+RESOLVED = 0.1
+"""Correlation of a variable with itself one step later below which a step may be too long for a law of motion."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def law_of_graph(
 ) -> Scotch:
     """The law of motion under one given graph (D, D) of zeros and ones, for forecasts and interventions."""
     fixed = [[float(entry) for entry in row] for row in np.asarray(graph)]
-    model = seeded(series, seed, **(settings or {}) | {"fixed": fixed, "ramp_steps": steps})
+    model = seeded(series, seed, **(settings or {}) | {"fixed": fixed, "warmup_steps": 0, "ramp_steps": steps})
     fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
     return model
 
@@ -165,8 +165,8 @@ def check_enough(series: SeriesBatch) -> None:
 def self_correlation(series: SeriesBatch) -> float:
     """The median over variables of the correlation with themselves one step later.
 
-    Near 1 the visits resolve the motion. Below `RESOLVED` the motion between visits is lost: a bridge cannot see it,
-    and a one-step map (`posterior="step"`, boosted trees) is the better question.
+    Near 1 the visits resolve the motion. Below `RESOLVED` the motion between visits may be lost: a bridge cannot see
+    it then, and a one-step map (`posterior="step"`, boosted trees) is the better question.
     """
     x, y = one_step.one_step_pairs(series)
     centred = (x - x.mean(0)) * (y - y.mean(0))
