@@ -38,11 +38,11 @@ class Entry(NamedTuple):
     schedule: Mapping[str, Any]
 
 
-SHORTEST = 0.4
-"""Where all bins of a trial are read, networks train on stretches of it, of this share of its bins or more."""
 _SCHEDULE: dict[str, Any] = {"steps": 600, "batch_size": 64, "learning_rate": 1e-2, "warmup_steps": 20}
 _LATENT = _SCHEDULE | {"kl_weight": 0.3}
-_SLOWER = _LATENT | {"learning_rate": 4e-3}  # paths of many steps diverge at more
+# where all bins are read, on stretches of trials of at least this share of the bins
+_FLOW = _LATENT | {"shortest": 0.4}
+_SLOWER = _FLOW | {"learning_rate": 4e-3}  # paths of many steps diverge at more
 _FREE, _PATHS = {"mode": "simulation_free"}, {"mode": "simulated", "num_samples": 1}
 
 POPULATION_MODELS: dict[str, Entry] = {
@@ -79,7 +79,7 @@ POPULATION_MODELS: dict[str, Entry] = {
         "Posterior given by its marginals, all bins at once.",
         LangevinFlow,
         _FREE,
-        _LATENT,
+        _FLOW,
     ),
     "simulated_elbo": Entry(
         "LangevinFlow, simulated, β = 1",
@@ -93,7 +93,7 @@ POPULATION_MODELS: dict[str, Entry] = {
         "The same trained by its ELBO.",
         LangevinFlow,
         _FREE,
-        _LATENT | {"kl_weight": 1.0},
+        _FLOW | {"kl_weight": 1.0},
     ),
 }
 """By name, in the order in which tables have them."""
@@ -134,7 +134,8 @@ def fit_population(
         name: in `POPULATION_MODELS`. train: counts in regular bins.
         bin_width, held_out, num_observed: see `PopulationConfig`.
         steps: of the schedule, if not its own. folder: of the fit, which goes on from there after a kill.
-        settings: further ones of the model's configuration. schedule: further ones of `FitConfig`, for networks.
+        settings: further ones of the model's configuration.
+        schedule: of a network's `FitConfig`, in place of its own, and `shortest`, see `random_windows`.
 
     Raises:
         ValueError: an unknown name, and what the model raises.
@@ -151,13 +152,14 @@ def fit_population(
     own = dict(entry.schedule) | dict(schedule or {}) | ({} if steps is None else {"steps": steps})
     own["kl_warmup_steps"] = int(0.3 * own["steps"])
     own["warmup_steps"] = min(own["warmup_steps"], own["steps"] // 2)
+    shortest = own.pop("shortest", 1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = entry.make.build(train, **chosen)
     assert isinstance(network, nn.Module)
     config = FitConfig(**own, seed=seed, device=device, progress=progress)  # type: ignore[arg-type]
-    whole = num_observed is None or num_observed >= train.num_times
-    augment = functools.partial(random_windows, shortest=SHORTEST) if whole and bool(train.mask.all()) else None
+    whole = (num_observed is None or num_observed >= train.num_times) and bool(train.mask.all())
+    augment = functools.partial(random_windows, shortest=shortest) if shortest < 1 and whole else None
     result = fit(network, train, None, config, folder=folder, augment=augment)
     network.eval()
     return FittedPopulation(name, network, result.seconds, result)  # type: ignore[arg-type]
