@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, Record, measured, merge_records
+from benchmarks.records import RESULTS, Record, measured, merge_records, write_records
 from neurodyn import datasets
 from neurodyn.datasets.linear_gaussian import LinearSystem
 from neurodyn.likelihoods import GaussianLikelihood
@@ -192,7 +192,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         print(f"{name:36s} " + "  ".join(f"{column} {cells[column]:.4f}" for column in COLUMNS))
     path = RESULTS / "evidence.json"
-    merge_records(path, made)
+    order = [*WAYS, "exact evidence"]
+
+    def place(record: Record) -> tuple[int, int]:
+        way, _, dimension = record.row.rpartition(", d = ")
+        return int(dimension), order.index(way)
+
+    write_records(path, sorted(merge_records(path, made), key=place))  # runs of some leave the others in their place
     print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
 
 
