@@ -97,7 +97,8 @@ def measure_axis(axis: str, values: Sequence[int], ways: Sequence[Way], options:
 def measure_encoders(observations: Sequence[int], options: argparse.Namespace) -> list[Record]:
     """Table speed/encoder: the encoder's share of a step of SDE Matching."""
     made = []
-    for encoder, encoder_options in ENCODERS.items():
+    chosen = {name: given for name, given in ENCODERS.items() if name.startswith(tuple(options.only))}
+    for encoder, encoder_options in chosen.items():
         for count in observations:
             row = f"{encoder}, {count} observations"
             say(f"speed/encoder: {row}")
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write benchmarks/results/speed.json and docs/images/speed-steps.svg."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tables", nargs="+", choices=("base", *AXES, "encoder"), default=["base", *AXES, "encoder"])
-    parser.add_argument("--only", nargs="+", default=[""], help="ways whose names start with one of these")
+    parser.add_argument("--only", nargs="+", default=[""], help="ways and encoders whose names start with one of these")
     parser.add_argument("--rounds", type=int, default=21, help="at most, at each point")
     parser.add_argument("--seconds", type=float, default=30.0, help="after which no round starts at a point")
     parser.add_argument("--slowest", type=float, default=12.0, help="seconds of a call above which a way is left out")
