@@ -7,6 +7,7 @@ from neurodyn.nets.controlled import ControlledSDE, NeuralCDE, num_channels
 from neurodyn.nets.encoders import ENCODERS, make_encoder
 from neurodyn.nets.gru_d import GRUD
 from neurodyn.nets.gru_decay import GRUDecayEncoder
+from neurodyn.nets.logsignature_encoder import LogSignatureEncoder
 from neurodyn.nets.mlp import mlp
 from neurodyn.nets.paths import PATH_KINDS, ControlPath, control_path, interpolate
 from neurodyn.nets.recurrent import CELLS, RecurrentEncoder
@@ -36,6 +37,7 @@ __all__ = [
     "ControlledSDE",
     "GRUDecayEncoder",
     "LTCCell",
+    "LogSignatureEncoder",
     "NeuralCDE",
     "ODECell",
     "RecurrentEncoder",
