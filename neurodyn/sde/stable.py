@@ -141,20 +141,8 @@ class NeuralLSDE(_Stable):
         return self.bound * torch.tanh(self.weights)
 
 
-class NeuralLNSDE(_Stable):
-    """Linear noise: dz = (-k z + field(z, X(t), t)) dt + sigma(t) z dW, with k = margin + bound + max sigma(0)^2 / 2.
-
-    The field is `bound`-Lipschitz in z, so for two solutions under the same noise and control
-
-        d E|z - z'|^2 / dt <= (2 bound - 2 k + max sigma^2) E|z - z'|^2 <= -2 margin E|z - z'|^2:
-
-    they come together in mean square at the margin's rate, wherever they started.
-
-    Args:
-        state_size: d. control_size: C. hidden_size, hidden_layers: of the field.
-        bound: the field's Lipschitz constant in the state, per unit of time.
-        largest_noise: bound on sigma(0). margin: to begin with, per unit of time.
-    """
+class _Contracting(_Stable):
+    """What the two whose solutions come together share: a Lipschitz field that sees the time."""
 
     def __init__(
         self,
@@ -169,6 +157,22 @@ class NeuralLNSDE(_Stable):
     ) -> None:
         super().__init__(state_size, control_size, hidden_size, largest_noise, True, margin)
         self.field = LipschitzField(state_size, hidden_size, hidden_layers, bound)
+
+
+class NeuralLNSDE(_Contracting):
+    """Linear noise: dz = (-k z + field(z, X(t), t)) dt + sigma(t) z dW, with k = margin + bound + max sigma(0)^2 / 2.
+
+    The field is `bound`-Lipschitz in z, so for two solutions under the same noise and control
+
+        d E|z - z'|^2 / dt <= (2 bound - 2 k + max sigma^2) E|z - z'|^2 <= -2 margin E|z - z'|^2:
+
+    they come together in mean square at the margin's rate, wherever they started.
+
+    Args:
+        state_size: d. control_size: C. hidden_size, hidden_layers: of the field.
+        bound: the field's Lipschitz constant in the state, per unit of time.
+        largest_noise: bound on sigma(0). margin: to begin with, per unit of time.
+    """
 
     @property
     def stiffness(self) -> Tensor:
@@ -184,7 +188,7 @@ class NeuralLNSDE(_Stable):
         return level * u
 
 
-class NeuralGSDE(_Stable):
+class NeuralGSDE(_Contracting):
     """Geometric: dz = gamma(t, z, X(t)) z dt + sigma(t) z dW, z > 0, with gamma = -k log z + field(log z, X, t).
 
     What is solved is u = log z, du = (gamma - sigma^2 / 2) dt + sigma dW, so z is positive in every step of any length.
@@ -195,20 +199,6 @@ class NeuralGSDE(_Stable):
     """
 
     state_independent = True  # of u, which is what is solved
-
-    def __init__(
-        self,
-        state_size: int,
-        control_size: int,
-        hidden_size: int = 32,
-        hidden_layers: int = 1,
-        *,
-        bound: float = 2.0,
-        largest_noise: float = 0.5,
-        margin: float = 0.5,
-    ) -> None:
-        super().__init__(state_size, control_size, hidden_size, largest_noise, True, margin)
-        self.field = LipschitzField(state_size, hidden_size, hidden_layers, bound)
 
     def prepare(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """See `ControlledLaw`; the pull carries sigma^2 / 2 after the field's own."""
