@@ -149,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines: dict[str, list[tuple[float, float]]] = {}
     for record in whole:
         if record.table == "memory":
-            lines.setdefault(record.row, []).append((float(record.column.split()[0]), record.value))
-    line_plot(lines, PICTURE, x="solver steps", y="peak memory of a training step (MB)", log_x=True, log_y=True)
+            lines.setdefault(record.row, []).append((float(record.column.split()[0]), max(record.value, 1.0)))
+    line_plot(lines, PICTURE, x="solver steps", y="peak memory of a step (MB, at least 1)", log_x=True, log_y=True)
     print("written to benchmarks/results/memory.json; python -m benchmarks.render puts it into the docs")
 
 

@@ -15,7 +15,10 @@ def line_plot(
     log_x: bool = False,
     log_y: bool = False,
 ) -> None:
-    """Write an SVG of lines through points (x, y), which are sorted by x; the axes are labelled `x` and `y`."""
+    """Write an SVG of lines through points (x, y), which are sorted by x; the axes are labelled `x` and `y`.
+
+    Lines named "NAME, seed S" share a colour and one entry of the legend.
+    """
     import matplotlib
 
     matplotlib.use("agg")
@@ -23,10 +26,14 @@ def line_plot(
 
     figure, axes = plt.subplots(figsize=(8.0, 4.5), layout="constrained")
     styles = ("-", "--", ":", "-.")
-    for number, (name, points) in enumerate(lines.items()):
+    numbers: dict[str, int] = {}
+    for name, points in lines.items():
         across, up = zip(*sorted(points), strict=True)
+        kind = name.partition(", seed ")[0]
+        label = None if kind in numbers else kind
+        number = numbers.setdefault(kind, len(numbers))
         style = styles[number // 10 % len(styles)]
-        axes.plot(across, up, style, marker="o", markersize=3, linewidth=1.2, color=f"C{number % 10}", label=name)
+        axes.plot(across, up, style, marker="o", markersize=3, linewidth=1.2, color=f"C{number % 10}", label=label)
     axes.set(xlabel=x, ylabel=y)
     if log_x:
         axes.set_xscale("log")
