@@ -14,56 +14,26 @@ from __future__ import annotations
 import argparse
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.jobs import run_jobs
 from benchmarks.records import RESULTS, ROOT, Record, measured, merge_records
 from neurodyn import style
 from neurodyn.datasets import lorenz
-from neurodyn.likelihoods import make_likelihood
-from neurodyn.loss import Loss
-from neurodyn.metrics import neighbour_kl
-from neurodyn.nets.encoders import make_encoder
-from neurodyn.noise import RowNoise
-from neurodyn.posteriors.base import Posterior
-from neurodyn.posteriors.matched import MatchedPosterior
-from neurodyn.posteriors.simulated import SimulatedPosterior
-from neurodyn.sde.initial import GaussianInitial
-from neurodyn.sde.neural import MLPSDE
-from neurodyn.sde.prior import Prior
-from neurodyn.series import SeriesBatch
-from neurodyn.solvers.rollout import rollout
-from neurodyn.training import FitConfig, fit
+from neurodyn.recipes.lorenz import QUARTERS, Config, Model, divergences, train, true_states, variation
 
 COMMAND = "python -m benchmarks.lorenz"
 PICTURE = ROOT / "docs" / "images" / "lorenz-phase-space.png"
 SEEDS = (0, 1, 2)
-DRAWS, ROLLOUT_STEPS = 16384, 1000
-QUARTERS = (0.25, 0.5, 0.75, 1.0)
-HIDDEN, CONTEXT = 100, 64
-
-
-@dataclass(frozen=True)
-class Way:
-    """A model and its training. Without inner knots, full covariance and slopes it is the paper's choice of parts."""
-
-    posterior: Literal["matched", "simulated"] = "matched"
-    family: str = "full"
-    latent_size: int = 3
-    inner_knots: int = 1
-    num_times: int = 24
-    steps: int = 1500
-    batch_size: int = 64
-
-
+OURS = Config(progress=False)
 WAYS = {
-    "SDE Matching, ours": Way(),
-    "SDE Matching, 4 latents, diagonal": Way(latent_size=4, family="diagonal"),
-    "simulated": Way(posterior="simulated", steps=800),
+    "SDE Matching, ours": OURS,
+    "SDE Matching, 4 latents, diagonal": replace(OURS, latent_size=4, family="diagonal"),
+    "simulated": replace(OURS, posterior="simulated", steps=800),
 }
 NSF_PAGE = "nkiyohara/nsf-neurips2025, site/index.html (project page of Latent NSF, NeurIPS 2025)"
 PUBLISHED = {
@@ -73,82 +43,18 @@ PUBLISHED = {
 }
 
 
-class Model(nn.Module):
-    """Prior, encoder, posterior and a linear read-out with the data's noise; its loss is the negative ELBO."""
-
-    def __init__(self, way: Way, noise_sd: float, longest_step: float) -> None:
-        super().__init__()
-        size = way.latent_size
-        law = MLPSDE(size, HIDDEN, 1, linear=True, diffusion_bounds=(0.01, 1.5), activation="silu")
-        self.prior = Prior(law, GaussianInitial(size))
-        self.encoder = make_encoder("window", 3, CONTEXT, hidden_size=HIDDEN, before=2, after=2, slopes=True)
-        self.likelihood = make_likelihood("gaussian", size, 3, decoder="linear", noise=noise_sd)
-        posterior: Posterior
-        if way.posterior == "matched":
-            posterior = MatchedPosterior(
-                size,
-                CONTEXT,
-                family=way.family,
-                inner_knots=way.inner_knots,
-                num_times=way.num_times,
-                hidden_size=HIDDEN,
-                scale=0.1,
-            )
-        else:
-            posterior = SimulatedPosterior(size, size, CONTEXT, longest_step=longest_step, hidden_size=HIDDEN)
-        self.posterior = posterior
-
-    def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
-        """Parts (B,), nats per series."""
-        noise = RowNoise.of(batch, generator)
-        paths = self.posterior(self.encoder(batch), self.prior, noise)
-        log_prob = self.likelihood.log_prob(batch.values, paths.z, batch.mask).sum(-1).mean(0)
-        return Loss(log_prob, paths.initial_kl, paths.path_kl, torch.zeros_like(log_prob))
-
-    @torch.no_grad()
-    def paths(self, times: Tensor, draws: int, longest_step: float, seed: int) -> Tensor:
-        """Latents (S, T, d) of the prior at times (T,), from its start at 0 on."""
-        start = self.prior.initial.sample((draws, 1), generator=torch.Generator().manual_seed(seed))
-        begin = torch.zeros(1, dtype=torch.float64)
-        return rollout(self.prior.sde, start, begin, times[None], RowNoise(seed, ["prior"]), longest_step)[:, 0]
-
-
-def true_states(setting: str, times: Tensor, draws: int, seed: int) -> Tensor:
-    """(S, T, 3) of the Lorenz system at times (T,), in its own units."""
-    noise, end, _, _, additive, _ = lorenz.SETTINGS[setting]
-    grid = torch.cat((torch.zeros(1, dtype=torch.float64), times))
-    steps = round(4000 * end / len(times))
-    generator = torch.Generator().manual_seed(seed)
-    return lorenz.simulate(draws, grid, noise, steps, generator, additive=additive)[:, 1:]
-
-
-def measure(way: str, setting: str, seed: int, steps: int | None = None) -> dict[str, Any]:
+def measure(way: str, setting: str, seed: int, steps: int | None = None, device: str = "cpu") -> dict[str, Any]:
     """Train one model and compare its marginals and its diffusion with the truth's."""
-    settings, end = WAYS[way], lorenz.SETTINGS[setting].end
+    own = WAYS[way]
+    config = replace(own, setting=setting, seed=seed, steps=steps or own.steps, device=device)  # type: ignore[arg-type]
     data = lorenz.load(setting, seed=seed)
-    torch.manual_seed(seed)
-    model = Model(settings, data.info["noise_sd"], end / 80)
-    config = FitConfig(
-        steps=steps or settings.steps,
-        batch_size=settings.batch_size,
-        ema=0.995,
-        clip_norm=1000.0,
-        validate_every=500,
-        seed=seed,
-        device="cpu",
-        progress=False,
-    )
-    result = fit(model, data.train, data.validation, config)
-    times = end * torch.tensor(QUARTERS, dtype=torch.float64)
+    model, result = train(config, data)
+    found, floor = divergences(model, config, data)
     mean, sd = data.info["mean"], data.info["sd"]
-    truth, other = ((true_states(setting, times, DRAWS, 10**6 + k) - mean) / sd for k in (seed, seed + 10**3))
-    latent = model.paths(times, DRAWS, end / ROLLOUT_STEPS, seed)
-    with torch.no_grad():
-        found = model.likelihood.mean(latent).double()
     return {
-        "kl": [neighbour_kl(found[:, k], truth[:, k]) for k in range(4)],
-        "truth": [neighbour_kl(other[:, k], truth[:, k]) for k in range(4)],
-        "variation": variation(model, setting, sd, seed),
+        "kl": found,
+        "truth": floor,
+        "variation": variation(model, config, sd),
         "elbo": -float(result.best_value or 0.0),
         "seconds": result.seconds,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -156,25 +62,11 @@ def measure(way: str, setting: str, seed: int, steps: int | None = None) -> dict
     }
 
 
-@torch.no_grad()
-def variation(model: Model, setting: str, sd: Tensor, seed: int, draws: int = 2048) -> list[float]:
-    """Quadratic variation of each coordinate over the whole time, the model's divided by the truth's."""
-    end, noise, additive = (getattr(lorenz.SETTINGS[setting], name) for name in ("end", "noise", "additive"))
-    times = end * (torch.arange(40, dtype=torch.float64) + 0.5) / 40
-    latent = model.paths(times, draws, end / ROLLOUT_STEPS, seed)
-    weight = model.likelihood.decoder.weight
-    own = (model.prior.sde.diffusion(0.0, latent).square() @ weight.square().mT).double().mean((0, 1))
-    states = true_states(setting, times, draws, 2 * 10**6 + seed) / sd
-    scale = torch.tensor(noise, dtype=torch.float64)
-    real = (scale / sd).square() if additive else (scale * states).square().mean((0, 1))
-    return (own / real).tolist()
-
-
 def thin(model: Model, setting: str, mean: Tensor, sd: Tensor, draws: int = 60) -> dict[str, list[Any]]:
     """A few paths of the model and of the truth, in the system's units, for the picture."""
     times = lorenz.SETTINGS[setting].end * torch.arange(1, 101, dtype=torch.float64) / 100
     with torch.no_grad():
-        own = model.likelihood.mean(model.paths(times, draws, float(times[0]) / 10, 7)).double() * sd + mean
+        own = model.likelihood.mean(model.paths(times, draws, float(times[0]) / 10, 7)).double().cpu() * sd + mean
     real = true_states(setting, times, draws, 3 * 10**6)
     return {
         name: [[round(x, 2) for x in point] for point in table.flatten(0, 1).tolist()]
@@ -241,11 +133,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--settings", nargs="+", choices=tuple(lorenz.SETTINGS), default=tuple(lorenz.SETTINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--steps", type=int, help="of training, fewer for a smoke run, whose numbers mean nothing")
+    parser.add_argument("--device", default="cpu", help="where models are trained: cpu or cuda")
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     chosen = parser.parse_args(arguments)
     names = {
-        f"{way}, {setting}, seed {seed}": {"way": way, "setting": setting, "seed": seed, "steps": chosen.steps}
+        f"{way}, {setting}, seed {seed}": {
+            "way": way,
+            "setting": setting,
+            "seed": seed,
+            "steps": chosen.steps,
+            "device": chosen.device,
+        }
         for setting in chosen.settings
         for way in chosen.ways
         for seed in chosen.seeds

@@ -46,6 +46,8 @@ class Config:
     """Training steps, of 64 stays each."""
     seed: int = 0
     """Of weights, order of stays and noise."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train: auto, cpu or cuda."""
     max_rows: int | None = None
     """Only the first stays, for trials."""
     progress: bool = True
@@ -114,7 +116,7 @@ def train(config: Config, stays: Stays) -> tuple[LatentSDE, FitResult]:
         clip_norm=1000.0,
         validate_every=max(1, config.steps // 8),
         seed=config.seed,
-        device="cpu",
+        device=config.device,
         progress=config.progress,
     )
     look = validation_of(config.task, stays)

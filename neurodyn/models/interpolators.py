@@ -16,7 +16,6 @@ from neurodyn.models.forecasters import PATH_SCHEDULE, Entry, Training
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.path_model import PathModel, neighbours
 from neurodyn.noise import RowNoise
-from neurodyn.sde.kalman import kalman_smoother
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitResult, fit
 
@@ -86,27 +85,11 @@ class LinearSmoother:
         self, batch: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None
     ) -> Forecast:
         """See `Interpolator`. Before a row's first visit the law is that at the visit."""
-        known, noise, core = batch.compact(), RowNoise.of(batch, generator), self.linear.core
-        asked = times.to(torch.float64).maximum(known.first_time[:, None])
-        # the times asked for are visits with nothing observed
-        whole, order = torch.sort(torch.cat((known.times, asked), 1), dim=1, stable=True)
-        extra = known.values.new_zeros(*asked.shape, known.num_variables)
-        table = order.unsqueeze(-1).expand(-1, -1, known.num_variables)
-        joined = known._with(
-            times=whole,
-            values=torch.cat((known.values, extra), 1).gather(1, table),
-            mask=torch.cat((known.mask, extra.bool()), 1).gather(1, table),
-            covariates=None,
-        )
-        smoothed = kalman_smoother(core.filter(joined), core.information(joined))
-        reading = core.observation()
-        mean = smoothed.mean @ reading.loading.mT + reading.bias
-        spread = torch.einsum("vi,btij,vj->btv", reading.loading, smoothed.covariance, reading.loading)
-        rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
-        place = rank[:, known.num_times :].unsqueeze(-1).expand_as(extra)
-        sd = (spread + reading.variance).sqrt().gather(1, place)
-        error = noise.samples("error", num_samples, *extra.shape[1:], dtype=sd.dtype)
-        return Forecast.of(batch, times, (mean.gather(1, place) + sd * error).to(batch.dtype))
+        noise = RowNoise.of(batch, generator)
+        mean, variance = self.linear.smooth(batch, times)
+        sd = (variance + self.linear.core.observation().variance.to(variance.device)).sqrt()
+        error = noise.samples("error", num_samples, *mean.shape[1:], dtype=sd.dtype)
+        return Forecast.of(batch, times, (mean + sd * error).to(batch.dtype))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.loss import Loss
 from neurodyn.models.home import beside
 from neurodyn.noise import RowNoise
+from neurodyn.sde.kalman import smooth_at
 from neurodyn.sde.linear import square_root
 from neurodyn.sde.linear_gaussian import COMPONENTS, LinearGaussian, TrendOU
 from neurodyn.series import SeriesBatch
@@ -155,6 +156,36 @@ class LinearSDE(nn.Module):
         times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
         return Forecast.of(history, times, self.sample_forecast(history, times, num_samples, noise)).to(asked_from)
+
+    @torch.no_grad()
+    def smooth(self, batch: SeriesBatch, times: Tensor) -> tuple[Tensor, Tensor]:
+        """The exact law of each value without its noise, given all of its row: mean and variance, both (B, H, D).
+
+        Args:
+            batch: B rows without covariates.
+            times: (B, H) or (H,), in any order; before a row's first observed time the law is that of this time.
+
+        Raises:
+            ValueError: times that are not finite or of another shape, covariates.
+        """
+        asked_from, known = batch.device, beside(batch, self).compact()
+        if known.covariates is not None:
+            raise ValueError("batch: covariates given, none wanted")
+        given = torch.as_tensor(times).to(known.times)
+        if given.ndim not in (1, 2) or (given.ndim == 2 and len(given) != known.num_rows):
+            raise ValueError(f"times: shape {tuple(given.shape)} given, ({known.num_rows}, H) or (H,) wanted")
+        if not bool(given.isfinite().all()):
+            raise ValueError("times: some that are not finite given, finite ones wanted")
+        asked = given.expand(known.num_rows, -1).maximum(known.first_time[:, None])
+        inside = asked.minimum(known.last_time[:, None])
+        filtered, information = self.core.filter(known), self.core.information(known)
+        smoothed = smooth_at(self.core.law, filtered, information, known.times, inside)
+        later, reading = self.core.law.transition(asked - inside), self.core.observation()
+        state = _apply(later.matrix, smoothed.mean) + later.offset
+        covariance = later.matrix @ smoothed.covariance @ later.matrix.mT + later.covariance
+        mean = state @ reading.loading.mT + reading.bias
+        variance = torch.einsum("vi,btij,vj->btv", reading.loading, covariance, reading.loading)
+        return mean.to(asked_from), variance.to(asked_from)
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:

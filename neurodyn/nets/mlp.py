@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -43,3 +43,33 @@ def mlp(sizes: Sequence[int], activation: str = "silu", zero_last: bool = False)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
     return nn.Sequential(*layers)
+
+
+class LinearAndMLP(nn.Module):
+    """A linear map of the input plus an MLP of it, (..., in) -> (..., out).
+
+    For outputs that are nearly linear in the input and wanted precisely, as the states of a smoother are in the
+    observations: the MLP then only has to learn the rest.
+
+    Args:
+        sizes: of the MLP, as `mlp` takes them.
+        scale: if given, the weights of the linear map and of the MLP's last layer start at random with this standard
+            deviation over the square root of their number of inputs, and the biases at zero.
+
+    Raises ValueError as `mlp`.
+    """
+
+    def __init__(self, sizes: Sequence[int], scale: float | None = None) -> None:
+        super().__init__()
+        self.net, self.linear = mlp(sizes), nn.Linear(sizes[0], sizes[-1], bias=False)
+        if scale is not None:
+            last = self.net[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.bias)
+            for layer in (last, self.linear):
+                nn.init.normal_(layer.weight, std=scale * layer.in_features**-0.5)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See the class."""
+        out: Tensor = self.net(inputs) + self.linear(inputs)
+        return out

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from neurodyn.nets.context import Context, VisitInputs, visit_inputs
-from neurodyn.nets.mlp import mlp
+from neurodyn.nets.mlp import LinearAndMLP
 from neurodyn.series import SeriesBatch
 
 
 class WindowEncoder(nn.Module):
-    """An MLP of the visits in a window around a visit: for long, densely observed series, where it costs no loop.
+    """A linear map plus an MLP of the visits in a window: for long, densely observed series, where it costs no loop.
 
     The window counts observed visits, so unobserved ones change nothing anywhere else. Of each visit in it the network
     reads the values (zero where missing), the mask and the time from the visit that the window belongs to; places
@@ -67,7 +67,7 @@ class WindowEncoder(nn.Module):
         self.register_buffer("offsets", stride * torch.arange(-before, after + 1), persistent=False)
         self.offsets: Tensor
         inputs = (before + after + 1) * (2 * num_variables + 1) + num_covariates + num_static
-        self.net = mlp([inputs, hidden_size, hidden_size, context_size])
+        self.net = LinearAndMLP([inputs, hidden_size, hidden_size, context_size])
 
     def forward(self, batch: SeriesBatch) -> Context:
         """Encode a batch; see the class."""

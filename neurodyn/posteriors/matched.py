@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodyn.nets.context import Context
-from neurodyn.nets.mlp import mlp
+from neurodyn.nets.mlp import LinearAndMLP, mlp
 from neurodyn.nets.spline import hermite, refine_knots
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
@@ -65,16 +65,11 @@ class CurveHead(nn.Module):
     ) -> None:
         super().__init__()
         self.inner, self.num_channels = inner_knots, num_channels
-        self.visit_net = mlp([context_size, hidden_size, 3 * num_channels])
+        self.visit_net = LinearAndMLP([context_size, hidden_size, 3 * num_channels], scale=0.1)
         if inner_knots:
-            self.inner_net = mlp([2 * context_size + 2, hidden_size, 2 * num_channels])
+            self.inner_net = LinearAndMLP([2 * context_size + 2, hidden_size, 2 * num_channels], scale=0.1)
         self.register_buffer("start", start)
         self.start: Tensor
-        for net in (self.visit_net, *([self.inner_net] if inner_knots else [])):
-            last = net[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.normal_(last.weight, std=0.1 * last.in_features**-0.5)
-            nn.init.zeros_(last.bias)
 
     def forward(self, features: Tensor, times: Tensor) -> Curve:
         """The curve of B rows, features (B, T, C) at times (B, T)."""

@@ -192,6 +192,9 @@ def smooth_at(law: LinearLaw, filtered: Filtered, information: Information, time
     ahead = law.transition((query - at(times, left)).clamp(min=0))
     mean = (ahead.matrix @ at(filtered.mean, left)[..., None])[..., 0] + ahead.offset
     covariance = ahead.matrix @ at(filtered.covariance, left) @ ahead.matrix.mT + ahead.covariance
+    if visits == 1:  # the only visit is on the left already: nothing is known from the right
+        nothing = information.vector_after.expand_as(mean), information.matrix_after.expand_as(covariance)
+        return _meet(mean, covariance, *nothing)
     back = law.transition((at(times, right) - query).clamp(min=0))
     vector, matrix = _pull_back(*back, at(information.vector_from, right), at(information.matrix_from, right))
     return _meet(mean, covariance, vector, matrix)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from benchmarks import lorenz as benchmark
 from neurodyn.datasets import lorenz
 from neurodyn.metrics import neighbour_kl
+from neurodyn.recipes import lorenz as recipe
 from neurodyn.sde.base import SDE
 
 
@@ -29,16 +30,16 @@ class Truth(SDE):
         return self.noise / self.sd * (torch.ones_like(x) if self.additive else x)
 
 
-def true_model(setting: str, louder: float = 1.0) -> tuple[benchmark.Model, Tensor, Tensor]:
+def true_model(setting: str, louder: float = 1.0) -> tuple[recipe.Model, Tensor, Tensor]:
     info = lorenz.load(setting, rows=200, held_out=1).info
-    model = benchmark.Model(benchmark.Way(), 0.01, 0.01)
+    model = recipe.Model(recipe.Config(), 0.01)
     mean, sd = info["mean"], info["sd"]
     model.prior.sde = Truth(setting, mean, sd, louder)
     with torch.no_grad():
         model.prior.initial.mean.copy_(-mean / sd)
         model.prior.initial.log_scale.copy_(-sd.log())
-        model.likelihood.decoder.weight.copy_(torch.eye(3))
-        nn.init.zeros_(model.likelihood.decoder.bias)
+        model.decoder.weight.copy_(torch.eye(3))
+        nn.init.zeros_(model.decoder.bias)
     return model, mean, sd
 
 
@@ -47,17 +48,17 @@ def test_the_true_law_has_the_true_marginals_and_variation(setting: str) -> None
     model, mean, sd = true_model(setting)
     end = lorenz.SETTINGS[setting].end
     times = end * torch.tensor([0.25, 1.0], dtype=torch.float64)
-    truth = (benchmark.true_states(setting, times, 3000, 1) - mean) / sd
+    truth = (recipe.true_states(setting, times, 3000, 1) - mean) / sd
     found = model.likelihood.mean(model.paths(times, 3000, end / 2000, 2)).detach().double()
     for k in range(2):
         assert abs(neighbour_kl(found[:, k], truth[:, k])) < 0.12
     assert model.paths(times, 4, end / 100, 2).shape == (4, 2, 3)
-    assert benchmark.variation(model, setting, sd, 0, draws=500) == pytest.approx([1.0] * 3, abs=0.06)
+    assert recipe.variation(model, recipe.Config(setting=setting), sd, draws=500) == pytest.approx([1.0] * 3, abs=0.06)
 
 
 def test_louder_noise_is_seen() -> None:
     model, _, sd = true_model("noisy", louder=2.0)
-    assert benchmark.variation(model, "noisy", sd, 0, draws=100) == pytest.approx([4.0] * 3, rel=1e-4)
+    assert recipe.variation(model, recipe.Config(setting="noisy"), sd, draws=100) == pytest.approx([4.0] * 3, rel=1e-4)
 
 
 def test_tables_hold_each_quarter_and_published_numbers() -> None:

@@ -50,7 +50,7 @@ def test_stable_sdes_are_fitted_by_the_same_protocol(task: str) -> None:
     mask[:, 0] = True
     whole = SeriesBatch(times / 48, values, mask, ids=tuple(map(str, range(12))))
     stays = Stays(whole, whole, whole, torch.ones(3))
-    model = fitted(task, "stable GSDE", stays, 0, 2)
+    model = fitted(task, "stable GSDE", stays, 0, 2, "cpu")
     assert isinstance(model, PathModel) and model.settings.reader == "gsde"
     assert model.settings.task == {"interpolation": "interpolate", "extrapolation": "forecast"}[task]
     if task == "interpolation":

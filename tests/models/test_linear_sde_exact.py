@@ -90,6 +90,39 @@ def test_evidence_and_forecasts_are_those_of_the_gaussian_process(
         assert (np.abs(np.cov(found.T) - spread) < 4.5 * error).all()
 
 
+@pytest.mark.parametrize("visits", [6, 1])
+@pytest.mark.parametrize("components", COMPONENTS)
+def test_the_smoother_is_that_of_the_gaussian_process(
+    batch: SeriesBatch, components: tuple[str, ...], visits: int
+) -> None:
+    model = lively(components, True)
+    batch = SeriesBatch(batch.times, batch.values, batch.mask & (torch.arange(8) < visits)[:, None])
+    since = torch.tensor([0.4, 0.0, 0.11, 9.0], dtype=torch.float64)  # in any order, the last after all visits
+    mean, spread = model.smooth(batch, batch.first_time[:, None] + since)
+    early, _ = model.smooth(batch, batch.first_time[:, None] - since)
+    torch.testing.assert_close(early, mean[:, 1:2].expand_as(early))
+    variance = model.core.observation().variance.detach().numpy()
+    for row in range(batch.num_rows):
+        visit, seen = batch.mask[row].nonzero().T.numpy()
+        when, asked = (grid.ravel() for grid in np.meshgrid(since.numpy(), range(VARIABLES), indexing="ij"))
+        before = batch.times[row].numpy()[visit] - float(batch.first_time[row])
+        centre, kernel = process(model, np.concatenate((before, when)), np.concatenate((seen, asked)))
+        n = len(seen)
+        noisy = kernel[:n, :n] + np.diag(variance[seen])
+        gain = np.linalg.solve(noisy, kernel[:n, n:]).T
+        wanted = centre[n:] + gain @ (batch.values[row].numpy()[visit, seen] - centre[:n])
+        left = np.diag(kernel[n:, n:] - gain @ kernel[:n, n:])
+        np.testing.assert_allclose(mean[row].flatten().numpy(), wanted, atol=1e-8)
+        np.testing.assert_allclose(spread[row].flatten().detach().numpy(), left, atol=1e-8)
+
+
+def test_the_smoother_refuses_times_that_are_none(batch: SeriesBatch) -> None:
+    with pytest.raises(ValueError, match=r"times: some that are not finite given"):
+        lively(("ou",), True).smooth(batch, torch.full((3, 2), float("nan")))
+    with pytest.raises(ValueError, match=r"times: shape \(2, 2\) given, \(3, H\) or \(H,\) wanted"):
+        lively(("ou",), True).smooth(batch, torch.zeros(2, 2))
+
+
 def test_the_mixed_model_is_that_of_statsmodels() -> None:
     # wanted: mixedlm("y ~ t", groups=row, re_formula="~t").fit(reml=False) of statsmodels 0.15 on these numbers
     rng = np.random.default_rng(1)

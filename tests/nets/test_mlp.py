@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neurodyn.nets.mlp import mlp
+from neurodyn.nets.mlp import LinearAndMLP, mlp
 
 
 def test_is_linear_layers_with_activations_between():
@@ -30,3 +30,17 @@ def test_errors_name_the_argument():
         mlp([3, 0, 2])
     with pytest.raises(ValueError, match="activation"):
         mlp([3, 2], activation="sine")
+
+
+def test_a_linear_map_stands_beside_the_mlp():
+    net = LinearAndMLP([4, 32, 2]).double()
+    inputs = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net(inputs), net.net(inputs) + inputs @ net.linear.weight.T)
+    torch.nn.init.zeros_(net.net[-1].weight)
+    torch.testing.assert_close(net(2 * inputs) - net(inputs), inputs @ net.linear.weight.T)
+
+
+def test_a_scale_makes_both_parts_small():
+    net = LinearAndMLP([50, 40, 6], scale=0.1)
+    assert net(torch.randn(9, 50)).abs().max() < 0.1 * 10 and net(torch.zeros(1, 50)).abs().max() < 0.1
+    assert net.net[-1].bias.abs().max() == 0

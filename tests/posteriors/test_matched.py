@@ -31,7 +31,7 @@ def lively(posterior: MatchedPosterior, seed: int = 0) -> MatchedPosterior:
     """Larger weights in the heads, so that the marginals really move."""
     torch.manual_seed(seed)
     for parameter in posterior.parameters():
-        nn.init.normal_(parameter, std=0.25)
+        nn.init.normal_(parameter, std=0.17)
     return posterior.double()
 
 
