@@ -34,6 +34,7 @@ from neurodyn.models.classifiers import CLASSIFIERS, FittedClassifier, fit_class
 from neurodyn.models.forecasters import Training
 from neurodyn.nets.paths import PathKind
 from neurodyn.plots.classes import by_missing, class_confusion, class_reliability
+from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import who_wins, write_report
 from neurodyn.runs import Run
 from neurodyn.scaling import Scaling
@@ -62,29 +63,13 @@ log = logging.getLogger("neurodyn.recipes.classify")
 
 
 @dataclass
-class Config:
+class Config(OwnSeries):
     """Fit classifiers to irregular series with labels, and compare them."""
 
     subset: str = "ItalyPowerDemand"
     """A set of the UEA and UCR archives by name; not used with --data."""
-    data: Path | None = None
-    """Your own series: .csv, .csv.gz, .tsv or .parquet, with one line per visit or per observation."""
-    id: str = "unique_id"
-    """With --data: the column that says which series."""
-    time: str = "ds"
-    """With --data: the column that says when, in numbers or timestamps."""
     label: str = "label"
     """With --data: the column with the series' class, in words or numbers, the same in all its lines."""
-    values: tuple[str, ...] = ()
-    """With --data: the columns to read; all others if not given."""
-    variable: str | None = None
-    """With --data of one line per observation: the column with the variable's name."""
-    value: str | None = None
-    """With --data of one line per observation: the column with its value."""
-    time_unit: str | None = None
-    """With --data and timestamps: s, min, h, D, W or Y."""
-    log: tuple[str, ...] = ()
-    """Skewed, positive variables to take logarithms of."""
     missing: tuple[float, ...] = (0.0,)
     """Shares of the observations to drop, from 0 to below 1, one comparison for each."""
     model: ModelName = "lnsde"
@@ -158,13 +143,12 @@ def load(config: Config, missing: float) -> Task:
         parts = splits[:3]
         return Task(*parts, info["classes"], info["name"], info["time_unit"], told)
     frame, classes = coded_classes(read_table(config.data), config.label)
-    names: dict[str, Any] = {"values": list(config.values) or None, "variable": config.variable, "value": config.value}
-    whole = from_frame(frame, id=config.id, time=config.time, label=config.label, time_unit=config.time_unit, **names)
+    whole = from_frame(frame, label=config.label, **config.columns)
     if missing:
         whole, _ = whole.drop_observed(missing, torch.Generator().manual_seed(config.split))
     train, validation, test = (whole.rows(i).trim() for i in stratified(whole.labels, OWN_PARTS, config.split))
     name = config.data.name
-    return Task(train, validation, test, classes, name, config.time_unit or config.time, name)
+    return Task(train, validation, test, classes, name, config.clock, name)
 
 
 def run(config: Config) -> Path:

@@ -27,12 +27,12 @@ from matplotlib.figure import Figure
 from neurodyn import datasets, plots, style
 from neurodyn.checkpoints import write_json
 from neurodyn.datasets.splits import Splits, histories
-from neurodyn.frames import read_series
 from neurodyn.metrics.forecasts import Scores, score
 from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.readings import read_latent_sde
+from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import who_wins, write_report
 from neurodyn.runs import Run
 from neurodyn.scaling import Scaling
@@ -62,27 +62,11 @@ log = logging.getLogger("neurodyn.recipes.forecast")
 
 
 @dataclass
-class Config:
+class Config(OwnSeries):
     """Fit a latent SDE and baselines to irregular series, and compare their forecasts."""
 
     dataset: str = "pbcseq"
     """A data set by name (`neurodyn datasets list`); not used with --data."""
-    data: Path | None = None
-    """Your own series: .csv, .csv.gz, .tsv or .parquet, with one line per visit or per observation."""
-    id: str = "unique_id"
-    """With --data: the column that says which series."""
-    time: str = "ds"
-    """With --data: the column that says when, in numbers or timestamps."""
-    values: tuple[str, ...] = ()
-    """With --data: the columns to forecast; all others if not given."""
-    variable: str | None = None
-    """With --data of one line per observation: the column with the variable's name."""
-    value: str | None = None
-    """With --data of one line per observation: the column with its value."""
-    time_unit: str | None = None
-    """With --data and timestamps: s, min, h, D, W or Y."""
-    log: tuple[str, ...] = ()
-    """Skewed, positive variables to take logarithms of; those that the data set names if not given."""
     split: int = 0
     """Seed of the random split of rows."""
     history_fraction: float | None = None
@@ -153,8 +137,7 @@ def load(config: Config) -> Task:
         cut = next(iter(splits.info["protocols"].values()), cut)
         series = None
     else:
-        names = {"values": list(config.values) or None, "variable": config.variable, "value": config.value}
-        series = read_series(config.data, id=config.id, time=config.time, time_unit=config.time_unit, **names)
+        series = config.read()
         splits = None
     if config.history_fraction is not None:
         cut = {"fraction": config.history_fraction}
@@ -167,7 +150,7 @@ def load(config: Config) -> Task:
     )
     if splits is None:
         assert series is not None and config.data is not None
-        info = {"name": config.data.name, "time_unit": config.time_unit or config.time, "log": ()}
+        info = {"name": config.data.name, "time_unit": config.clock, "log": ()}
         if len(series) < FEW_ROWS:
             history, future = histories(series, **cut)
             protocol = f"Few rows, so they are split by time: {known} train and validate, later visits are forecast."

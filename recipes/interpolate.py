@@ -24,11 +24,11 @@ from matplotlib.figure import Figure
 
 from neurodyn import datasets, plots, style
 from neurodyn.checkpoints import write_json
-from neurodyn.frames import read_series
 from neurodyn.metrics.forecasts import Scores, score
 from neurodyn.models.forecasters import Training
 from neurodyn.models.interpolators import INTERPOLATORS, FittedInterpolator, fit_interpolator
 from neurodyn.models.path_model import PathModel
+from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import who_wins, write_report
 from neurodyn.runs import Run
 from neurodyn.scaling import Scaling
@@ -43,27 +43,11 @@ log = logging.getLogger("neurodyn.recipes.interpolate")
 
 
 @dataclass
-class Config:
+class Config(OwnSeries):
     """Hide values of series, and compare models that fill them in."""
 
     dataset: str = "pbcseq"
     """A data set by name (`neurodyn datasets list`); not used with --data."""
-    data: Path | None = None
-    """Your own series: .csv, .csv.gz, .tsv or .parquet, with one line per visit or per observation."""
-    id: str = "unique_id"
-    """With --data: the column that says which series."""
-    time: str = "ds"
-    """With --data: the column that says when, in numbers or timestamps."""
-    values: tuple[str, ...] = ()
-    """With --data: the columns to read; all others if not given."""
-    variable: str | None = None
-    """With --data of one line per observation: the column with the variable's name."""
-    value: str | None = None
-    """With --data of one line per observation: the column with its value."""
-    time_unit: str | None = None
-    """With --data and timestamps: s, min, h, D, W or Y."""
-    log: tuple[str, ...] = ()
-    """Skewed, positive variables to take logarithms of; those that the data set names if not given."""
     hidden: tuple[float, ...] = (0.5,)
     """Shares of the test rows' values to hide, between 0 and 1; the same fitted models answer all."""
     model: ModelName = "stable_lnsde"
@@ -118,10 +102,8 @@ def load(config: Config) -> Task:
         seeded = config.dataset in ("pbcseq", "physionet2012", "time_imm")
         splits = datasets.load(config.dataset, **({"split": config.split} if seeded else {}))
         return Task(splits.train, splits.validation, splits.test, splits.info)
-    names: dict[str, Any] = {"values": list(config.values) or None, "variable": config.variable, "value": config.value}
-    series = read_series(config.data, id=config.id, time=config.time, time_unit=config.time_unit, **names)
-    train, validation, test = series.split_rows((0.6, 0.2, 0.2), config.split)
-    info = {"name": config.data.name, "time_unit": config.time_unit or config.time, "log": ()}
+    train, validation, test = config.read().split_rows((0.6, 0.2, 0.2), config.split)
+    info = {"name": config.data.name, "time_unit": config.clock, "log": ()}
     return Task(train, validation, test, info)
 
 

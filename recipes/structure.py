@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from neurodyn import datasets, plots
 from neurodyn.checkpoints import write_json
-from neurodyn.frames import read_series
 from neurodyn.metrics.graphs import graph_scores
 from neurodyn.models.scotch import Scotch
 from neurodyn.models.structure import (
@@ -43,6 +42,7 @@ from neurodyn.models.structure import (
     self_correlation,
 )
 from neurodyn.plots.graphs import drawn_graph, edge_matrix, to_networkx
+from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import write_report
 from neurodyn.runs import Run
 from neurodyn.scaling import Scaling
@@ -59,27 +59,11 @@ log = logging.getLogger("neurodyn.recipes.structure")
 
 
 @dataclass
-class Config:
+class Config(OwnSeries):
     """Learn which variable drives which, from irregular series."""
 
     dataset: str = "lorenz96"
     """A system with a known graph: lorenz96, glycolysis, coupled_sdes, dream3 or netsim; not used with --data."""
-    data: Path | None = None
-    """Your own series: .csv, .csv.gz, .tsv or .parquet, with one line per visit or per observation."""
-    id: str = "unique_id"
-    """With --data: the column that says which series."""
-    time: str = "ds"
-    """With --data: the column that says when, in numbers or timestamps."""
-    values: tuple[str, ...] = ()
-    """With --data: the columns of variables; all others if not given."""
-    variable: str | None = None
-    """With --data of one line per observation: the column with the variable's name."""
-    value: str | None = None
-    """With --data of one line per observation: the column with its value."""
-    time_unit: str | None = None
-    """With --data and timestamps: s, min, h, D, W or Y."""
-    log: tuple[str, ...] = ()
-    """Skewed, positive variables to take logarithms of."""
     known: tuple[str, ...] = ()
     """Edges that are there, as "cause>effect"."""
     forbidden: tuple[str, ...] = ()
@@ -136,10 +120,8 @@ def load(config: Config) -> Task:
         source = f"{info['source']}. Licence: {info['licence']}. {info['citation']}."
         task = Task(series, graph.double().numpy(), info["name"], source, info["time_unit"])
     else:
-        names = {"values": list(config.values) or None, "variable": config.variable, "value": config.value}
-        series = read_series(config.data, id=config.id, time=config.time, time_unit=config.time_unit, **names)
         name = config.data.name
-        task = Task(series, None, name, f"File {name}.", config.time_unit or config.time)
+        task = Task(config.read(), None, name, f"File {name}.", config.clock)
     check_enough(task.series)
     edges(config, task.series.variables)
     for words in config.intervene:

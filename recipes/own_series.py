@@ -1,0 +1,48 @@
+"""Series of the user's own: the options that name a file and its columns, the same in every recipe that reads one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurodyn.frames import read_series
+from neurodyn.series import SeriesBatch
+
+
+@dataclass
+class OwnSeries:
+    """The options of a recipe's configuration that say where the user's own series are."""
+
+    data: Path | None = None
+    """Your own series: .csv, .csv.gz, .tsv or .parquet, with one line per visit or per observation."""
+    id: str = "unique_id"
+    """With --data: the column that says which series."""
+    time: str = "ds"
+    """With --data: the column that says when, in numbers or timestamps."""
+    values: tuple[str, ...] = ()
+    """With --data: the columns of variables; all others if not given."""
+    variable: str | None = None
+    """With --data of one line per observation: the column with the variable's name."""
+    value: str | None = None
+    """With --data of one line per observation: the column with its value."""
+    time_unit: str | None = None
+    """With --data and timestamps: s, min, h, D, W or Y."""
+    log: tuple[str, ...] = ()
+    """Skewed, positive variables to take logarithms of; those that the data set names if not given."""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What `neurodyn.frames.from_frame` is told about the columns."""
+        names = {name: getattr(self, name) for name in ("id", "time", "variable", "value", "time_unit")}
+        return names | {"values": list(self.values) or None}
+
+    @property
+    def clock(self) -> str:
+        """What times are counted in, for labels: the unit of timestamps, or the name of the column."""
+        return self.time_unit or self.time
+
+    def read(self) -> SeriesBatch:
+        """The series in the file that `data` names."""
+        assert self.data is not None
+        return read_series(self.data, **self.columns)
