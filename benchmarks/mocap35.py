@@ -86,14 +86,15 @@ COLUMNS: dict[str, tuple[str, Literal["lower", "higher", ""]]] = {
 }
 
 
-def measure(row: str, setup: Literal[1, 2], seed: int) -> dict[str, Any]:
+def measure(row: str, setup: Literal[1, 2], seed: int, device: str = "cpu") -> dict[str, Any]:
     """Train one model and forecast the test walks."""
     walks, peeks = prepare(setup), []
 
     def peek(model: LatentSDE) -> None:
         peeks.append(errors(model, walks.test, setup, walks, num_samples=64).tolist())
 
-    model, result, looks = train(replace(ROWS[row], setup=setup, seed=seed), walks, peek)
+    config = replace(ROWS[row], setup=setup, seed=seed, device=device)  # type: ignore[arg-type]
+    model, result, looks = train(config, walks, peek)
     known, future = split(walks.test, setup)
     samples = model.forecast(known, future.times, 200, generator=torch.Generator().manual_seed(0)).samples
     half = len(looks) // 2  # weights of the first half are not chosen from
@@ -223,11 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", nargs="*", choices=tuple(ROWS), default=tuple(ROWS))
     parser.add_argument("--setups", nargs="+", type=int, choices=SETUPS, default=list(SETUPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--device", default="cpu", help="where models are trained: cpu or cuda")
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     chosen = parser.parse_args(arguments)
     names = {
-        f"{row}, set-up {setup}, seed {seed}": {"row": row, "setup": setup, "seed": seed}
+        f"{row}, set-up {setup}, seed {seed}": {"row": row, "setup": setup, "seed": seed, "device": chosen.device}
         for row in sorted(chosen.rows, key=lambda row: not row.startswith("simulated"))  # the slow ones first
         for setup in chosen.setups
         for seed in chosen.seeds

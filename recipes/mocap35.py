@@ -61,6 +61,8 @@ class Config:
     """Training steps, of 8 walks each."""
     seed: int = 0
     """Of weights, order of walks, augmentation and noise."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
     num_samples: int = 500
     """Rollouts per test forecast."""
     progress: bool = True
@@ -160,7 +162,7 @@ def train(
         validate_every=max(1, config.steps // 8),
         select_after=0.5,
         seed=config.seed,
-        device="cpu",
+        device=config.device,
         progress=config.progress,
     )
     augment = functools.partial(_augment, config=config) if config.warp or config.stretch else None

@@ -145,6 +145,7 @@ def interpolation_errors(
         model: with an `interpolate` as `LatentSDE` has it.
         shown: share of each row's visits that the model sees.
     """
+    batch = batch.to(device="cpu")
     held = physionet2012.hidden(batch, shown, seed)
     totals = {"hidden": 0.0, "all": 0.0}
     counts = dict.fromkeys(totals, 0)
@@ -164,7 +165,7 @@ def interpolation_errors(
 @torch.no_grad()
 def forecast_scores(model: Any, batch: SeriesBatch, *, num_samples: int = 99, seed: int = 0) -> dict[str, float]:
     """Scores of the second day's values forecast from the first day, of the rows that have both; means over values."""
-    history, future = histories(batch, until=CUT)
+    history, future = histories(batch.to(device="cpu"), until=CUT)
     parts: dict[str, list[Tensor]] = {"CRPS": [], "MSE of the mean": [], "90 % coverage": []}
     for index in _chunks(future):
         known, later = (part.rows(index).trim() for part in (history, future))
