@@ -29,11 +29,11 @@ from neurodyn.recipes.lorenz import QUARTERS, Config, Model, divergences, train,
 COMMAND = "python -m benchmarks.lorenz"
 PICTURE = ROOT / "docs" / "images" / "lorenz-phase-space.png"
 SEEDS = (0, 1, 2)
-OURS = Config(progress=False)
+OURS = Config(steps=10000, progress=False)
 WAYS = {
     "SDE Matching, ours": OURS,
     "SDE Matching, 4 latents, diagonal": replace(OURS, latent_size=4, family="diagonal"),
-    "simulated": replace(OURS, posterior="simulated", steps=800),
+    "simulated": replace(OURS, posterior="simulated", steps=2000),
 }
 NSF_PAGE = "nkiyohara/nsf-neurips2025, site/index.html (project page of Latent NSF, NeurIPS 2025)"
 PUBLISHED = {
