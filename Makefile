@@ -69,5 +69,5 @@ $(VENV)/docs: $(VENV)/core
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure,sweep,tensorboard]'
 	touch $@

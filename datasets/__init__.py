@@ -1,13 +1,15 @@
 """Data sets: one file per set with its source, licence, citation, protocol and `load()`.
 
 `load("pbcseq", split=0)` is `neurodyn.datasets.pbcseq.load(split=0)`; `names()` lists what there is. Systems whose
-graph is known come from `load_structure("lorenz96")`; `structure_names()` lists those.
+graph is known come from `load_structure("lorenz96")`; `structure_names()` lists those. A set of one's own goes by its
+module and function, `load("tides:load")`.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from neurodyn.datasets.splits import Splits, histories, stratified
@@ -38,7 +40,7 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str, /, **options: Any) -> Splits:
-    """Load a data set by name; `options` are those of its own `load`.
+    """Load a data set by name, or by MODULE:FUNCTION of one's own; `options` are those of its own `load`.
 
     Raises:
         ValueError: for an unknown name or option, with the nearest known one; and whatever the loader raises.
@@ -61,11 +63,27 @@ def load_structure(name: str, /, **options: Any) -> Structure:
 
 
 def _loaded(name: str, names: tuple[str, ...], options: dict[str, Any]) -> Any:
-    if name not in names:
-        raise ValueError(f"name: {name!r} given{nearest(name, names)}, one of {list(names)} wanted")
-    loader = importlib.import_module(f"neurodyn.datasets.{name}").load
+    if ":" in name:
+        loader = _own(name)
+    elif name in names:
+        loader = importlib.import_module(f"neurodyn.datasets.{name}").load
+    else:
+        wanted = f"one of {list(names)}, or MODULE:FUNCTION of your own,"
+        raise ValueError(f"name: {name!r} given{nearest(name, names)}, {wanted} wanted")
     known = list(inspect.signature(loader).parameters)
     for option in options:
         if option not in known:
             raise ValueError(f"options: {option!r} given for {name}{nearest(option, known)}, some of {known} wanted")
     return loader(**options)
+
+
+def _own(name: str) -> Callable[..., Any]:
+    """The function of a module that is not ours."""
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"name: {name!r} given, but {module!r} cannot be imported ({error})") from None
+    if not callable(found):
+        raise ValueError(f"name: {name!r} given, but module {module!r} has no function {function!r}")
+    return found

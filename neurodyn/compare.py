@@ -94,7 +94,8 @@ def learning_curves(runs: Mapping[str, Run]) -> dict[str, Figure]:
     """By model, one picture with a curve of each run."""
     logs: dict[str, dict[str, list]] = {}
     for name, run in runs.items():
-        for path in sorted(run.folder.glob("models/*/metrics.jsonl")) + sorted(run.folder.glob("metrics.jsonl")):
-            model = path.parent.name if path.parent != run.folder else "the model"
+        for path in sorted(run.folder.glob("models/**/metrics.jsonl")) + sorted(run.folder.glob("metrics.jsonl")):
+            inside = path.parent.relative_to(run.folder).parts[1:]  # models/latent_sde, models/0.5/lnsde
+            model = "/".join(inside) or "the model"
             logs.setdefault(model, {})[name] = Run(path.parent).read_log()
     return {model: plots.curves_of_runs(of_runs) for model, of_runs in logs.items() if any(of_runs.values())}

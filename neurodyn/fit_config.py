@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from neurodyn.training_log import LogKind
 
 
 @dataclass
@@ -49,6 +51,8 @@ class FitConfig:
     """Seed of the order of rows and of the noise."""
     checkpoint_every: int = 100
     """Steps between checkpoints, where a folder is given."""
+    logs: tuple[LogKind, ...] = ()
+    """Besides metrics.jsonl, where a folder is given: metrics.csv, events for TensorBoard."""
     progress: bool = True
     """A progress bar with the time left, on a terminal; otherwise a line in the log now and then."""
 
@@ -76,9 +80,11 @@ class FitConfig:
                 "from 0 to below 1 are wanted"
             )
         for name, hint in get_type_hints(type(self)).items():
-            if get_args(hint) and getattr(self, name) not in get_args(hint):
-                choices = ", ".join(get_args(hint))
-                raise ValueError(f"{name}: {getattr(self, name)!r} was given, and one of {choices} is wanted")
+            several = get_origin(hint) is tuple
+            choices = get_args(get_args(hint)[0] if several else hint)
+            for given in getattr(self, name) if several else (getattr(self, name),):
+                if choices and given not in choices:
+                    raise ValueError(f"{name}: {given!r} was given, and one of {', '.join(choices)} is wanted")
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError(
                 f"weight_decay: {self.weight_decay} was given for optimizer adam, which has none; use adamw"

@@ -26,7 +26,7 @@ class Progress:
     def __init__(self, steps: int, wanted: bool, done: int) -> None:
         first = parallel.rank() == 0
         self.steps, self.start, self.began = steps, done, time.monotonic()
-        shown = first and wanted and sys.stderr.isatty()
+        shown = first and wanted and sys.stderr.isatty() and log.isEnabledFor(logging.WARNING)  # not where it is quiet
         self.bar = tqdm(total=steps, initial=done, desc="fit", unit="step") if shown else None
         self.lines = first and not shown
 

@@ -5,7 +5,6 @@ Each random choice (the order of rows, a step's noise, a validation's noise) com
 through the same numbers as one that was not, and ends in the same bits on the same machine.
 """
 
-import json
 import math
 import threading
 import time
@@ -26,11 +25,13 @@ from neurodyn.identity import check_identity, digest
 from neurodyn.loss import Loss
 from neurodyn.progress import LOG_EVERY, Progress, interrupts
 from neurodyn.series import SeriesBatch
+from neurodyn.training_log import TrainingLog
 
 __all__ = ["DivergedError", "FitConfig", "FitResult", "Loss", "fit"]
 
 EXPLODED = 1e6  # a loss this many times the parts of the first look has run away
-UNCHECKED = ("progress", "device", "checkpoint_every")  # may differ between a checkpoint and the run that resumes it
+# What may differ between a checkpoint and the run that resumes it.
+UNCHECKED = ("progress", "device", "checkpoint_every", "logs")
 PARTS = ("log_likelihood", "initial_kl", "path_kl", "filter_loss")
 
 
@@ -79,8 +80,8 @@ def fit(
         train: the rows to train on.
         validation: rows to choose the weights by.
         config: how to train.
-        folder: where to write `metrics.jsonl` and the folder `checkpoint`; nothing is written without it. Under
-            torchrun, a folder that all processes see.
+        folder: where to write `metrics.jsonl`, the logs that `config.logs` names, and the folder `checkpoint`; nothing
+            is written without it. Under torchrun, a folder that all processes see.
         validate: score of the model on the validation rows, lower is better, called without gradients and always with
             the same random numbers; the mean negative ELBO if not given.
         augment: what a step does to its rows before the loss: as many rows, with the step's own generator (on the CPU).
@@ -90,6 +91,7 @@ def fit(
     Raises:
         ValueError: the model has nothing to train or its loss has a wrong shape; `validate` without validation rows;
             a checkpoint of another model, data or configuration.
+        ImportError: a log whose package is not installed.
         DivergedError: the loss or its gradient is no longer finite, or has exploded. The model then holds the weights
             of the last good checkpoint.
     """
@@ -137,6 +139,7 @@ class _Run:
         self.ema = {name: p.detach().clone() for name, p in self.trained.items()} if config.ema else {}
         self.step = 0
         self.history: list[dict[str, Any]] = []
+        self.log: TrainingLog | None = None
         self.best: dict[str, Tensor] = {}
         self.best_step, self.best_value, self.waited = 0, math.inf, 0
         self.scale: float | None = None
@@ -153,10 +156,9 @@ class _Run:
         if resume and self.checkpoint.exists():
             self._restore()
         elif parallel.rank() == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.checkpoint.remove()
         if parallel.rank() == 0:  # records after the checkpoint belong to steps that will be made again
-            (self.folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in self.history))
+            self.log = TrainingLog(self.folder, self.config.logs, self.history)
 
     def go(self, interrupted: threading.Event) -> FitResult:
         """Make the remaining steps."""
@@ -352,9 +354,8 @@ class _Run:
 
     def _record(self, record: dict[str, Any]) -> None:
         self.history.append(record)
-        if self.folder is not None and parallel.rank() == 0:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        if self.log is not None:
+            self.log.write(record)
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that resumes it."""

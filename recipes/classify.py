@@ -13,14 +13,12 @@ A run that was killed goes on when it is started again with the same --folder.
 from __future__ import annotations
 
 import logging
-import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import torch
-import tyro
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -34,6 +32,7 @@ from neurodyn.models.classifiers import CLASSIFIERS, FittedClassifier, fit_class
 from neurodyn.models.forecasters import Training
 from neurodyn.nets.paths import PathKind
 from neurodyn.plots.classes import by_missing, class_confusion, class_reliability
+from neurodyn.recipes.command import Execution, program, settings_of
 from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import who_wins, write_report
 from neurodyn.runs import Run
@@ -63,7 +62,7 @@ log = logging.getLogger("neurodyn.recipes.classify")
 
 
 @dataclass
-class Config(OwnSeries):
+class Config(Execution, OwnSeries):
     """Fit classifiers to irregular series with labels, and compare them."""
 
     subset: str = "ItalyPowerDemand"
@@ -92,14 +91,8 @@ class Config(OwnSeries):
     """Seed of the random split of rows and of what is dropped."""
     seed: int = 0
     """Of weights, order of rows and noise."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained."""
     quick: bool = False
     """A few training steps only, to see that everything runs: the numbers then mean nothing."""
-    folder: Path | None = None
-    """Where results go; runs/classify-TIME if not given."""
-    overwrite: bool = False
-    """Replace another run in the folder."""
 
 
 class Task(NamedTuple):
@@ -164,9 +157,8 @@ def run(config: Config) -> Path:
         if getattr(config, option) < 1:
             raise ValueError(f"{option}: {getattr(config, option)} given, 1 or more wanted")
     tasks = {missing: load(config, missing) for missing in config.missing}
-    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
     with Run.open(
-        settings, name="classify", folder=config.folder, seed=config.seed, overwrite=config.overwrite
+        settings_of(config), name="classify", folder=config.folder, seed=config.seed, overwrite=config.overwrite
     ) as run_:
         task = tasks[config.missing[0]]
         log.info("%s: %s\nresults go to %s", task.name, _protocol(config, task), run_.folder)
@@ -192,7 +184,7 @@ def _fit_all(config: Config, tasks: dict[float, Task], run_: Run) -> Results:
     results = Results()
     chosen: list[str] = [name for name in CLASSIFIERS if name in (config.model, *config.baselines)]
     schedules = {name: {"steps": config.steps} for name in chosen if config.steps is not None}
-    training = Training(config.seed, config.device, config.quick, True, schedules)
+    training = Training(config.seed, config.device, config.quick, True, schedules, logs=config.logs)
     settings = {name: getattr(config, name) for name in ("form", "path", "intensity", "hidden_size")}
     for missing, task in tasks.items():
         found = results.outcomes.setdefault(missing, {})
@@ -307,16 +299,8 @@ def _report(config: Config, tasks: dict[float, Task], run_: Run, results: Result
 
 
 def main() -> int:
-    """The command line of this file: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        run(tyro.cli(Config, description=__doc__))
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, ImportError, DivergedError) as error:
-        print(f"classify: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line of this file: its exit code, see `neurodyn.recipes.command.exit_code`."""
+    return program(Config, run, "classify", __doc__)
 
 
 if __name__ == "__main__":

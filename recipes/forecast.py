@@ -14,14 +14,12 @@ is there; started again, it goes on from there too.
 from __future__ import annotations
 
 import logging
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import torch
-import tyro
 from matplotlib.figure import Figure
 
 from neurodyn import datasets, plots, style
@@ -32,6 +30,7 @@ from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.readings import read_latent_sde
+from neurodyn.recipes.command import Execution, program, settings_of
 from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import who_wins, write_report
 from neurodyn.runs import Run
@@ -62,7 +61,7 @@ log = logging.getLogger("neurodyn.recipes.forecast")
 
 
 @dataclass
-class Config(OwnSeries):
+class Config(Execution, OwnSeries):
     """Fit a latent SDE and baselines to irregular series, and compare their forecasts."""
 
     dataset: str = "pbcseq"
@@ -87,18 +86,12 @@ class Config(OwnSeries):
     """Training steps of the latent SDE; its own schedule if not given."""
     seed: int = 0
     """Of weights, order of rows and noise."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained."""
     baselines: tuple[BaselineName, ...] = BASELINES  # type: ignore[assignment]
     """What to compare with; the stable SDEs are fitted if named here."""
     num_samples: int = 200
     """Sample paths per forecast."""
     quick: bool = False
     """A few training steps only, to see that everything runs: the numbers then mean nothing."""
-    folder: Path | None = None
-    """Where results go; runs/forecast-TIME if not given."""
-    overwrite: bool = False
-    """Replace another run in the folder."""
 
 
 class Task(NamedTuple):
@@ -183,9 +176,8 @@ def run(config: Config) -> Path:
         size = task.train.num_variables
         plain = torch.zeros(size, dtype=torch.float64)
         scaling = replace(scaling, mean=plain, sd=plain + 1, log=plain.bool())
-    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
     with Run.open(
-        settings, name="forecast", folder=config.folder, seed=config.seed, overwrite=config.overwrite
+        settings_of(config), name="forecast", folder=config.folder, seed=config.seed, overwrite=config.overwrite
     ) as run_:
         log.info("%s: %s\nresults go to %s", task.info["name"], task.protocol, run_.folder)
         write_json(run_.path("scaling.json"), scaling.to_dict())
@@ -213,7 +205,7 @@ def _fit_all(
     if config.posterior != "smoother":
         latent |= {"latent_size": config.latent_size}
     schedules = {} if config.steps is None else {"latent_sde": {"steps": config.steps}}
-    training = Training(config.seed, config.device, config.quick, True, schedules, latent)
+    training = Training(config.seed, config.device, config.quick, True, schedules, latent, config.logs)
     train, validation, history, future = (scaling.apply(part) for part in task[:4])
     outcomes: dict[str, Outcome] = {}
     notes: dict[str, str] = {}
@@ -364,16 +356,8 @@ def _by_horizon(outcomes: dict[str, Outcome], table: pd.DataFrame, scaling: Scal
 
 
 def main() -> int:
-    """The command line of this file: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        run(tyro.cli(Config, description=__doc__))
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, DivergedError) as error:
-        print(f"forecast: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line of this file: its exit code, see `neurodyn.recipes.command.exit_code`."""
+    return program(Config, run, "forecast", __doc__)
 
 
 if __name__ == "__main__":

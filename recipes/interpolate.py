@@ -12,14 +12,12 @@ A run that was killed goes on when it is started again with the same --folder.
 from __future__ import annotations
 
 import logging
-import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import torch
-import tyro
 from matplotlib.figure import Figure
 
 from neurodyn import datasets, plots, style
@@ -28,6 +26,7 @@ from neurodyn.metrics.forecasts import Scores, score
 from neurodyn.models.forecasters import Training
 from neurodyn.models.interpolators import INTERPOLATORS, FittedInterpolator, fit_interpolator
 from neurodyn.models.path_model import PathModel
+from neurodyn.recipes.command import Execution, program, settings_of
 from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import who_wins, write_report
 from neurodyn.runs import Run
@@ -43,7 +42,7 @@ log = logging.getLogger("neurodyn.recipes.interpolate")
 
 
 @dataclass
-class Config(OwnSeries):
+class Config(Execution, OwnSeries):
     """Hide values of series, and compare models that fill them in."""
 
     dataset: str = "pbcseq"
@@ -64,14 +63,8 @@ class Config(OwnSeries):
     """Seed of the random split of rows and of what is hidden."""
     seed: int = 0
     """Of weights, order of rows and noise."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained."""
     quick: bool = False
     """A few training steps only, to see that everything runs: the numbers then mean nothing."""
-    folder: Path | None = None
-    """Where results go; runs/interpolate-TIME if not given."""
-    overwrite: bool = False
-    """Replace another run in the folder."""
 
 
 class Task(NamedTuple):
@@ -122,9 +115,8 @@ def run(config: Config) -> Path:
             raise ValueError(f"{option}: {given} given, {least} or more wanted")
     task = load(config)
     scaling = Scaling.fit(task.train, log=list(config.log or task.info["log"]))
-    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
     with Run.open(
-        settings, name="interpolate", folder=config.folder, seed=config.seed, overwrite=config.overwrite
+        settings_of(config), name="interpolate", folder=config.folder, seed=config.seed, overwrite=config.overwrite
     ) as run_:
         log.info("%s: %s\nresults go to %s", task.info["name"], _protocol(config, task), run_.folder)
         write_json(run_.path("scaling.json"), scaling.to_dict())
@@ -154,7 +146,7 @@ def _fit_all(config: Config, task: Task, scaling: Scaling, run_: Run) -> Results
     results = Results()
     chosen: list[str] = [name for name in INTERPOLATORS if name in (config.model, *config.baselines)]
     schedules = {name: {"steps": config.steps} for name in chosen if config.steps is not None}
-    training = Training(config.seed, config.device, config.quick, True, schedules)
+    training = Training(config.seed, config.device, config.quick, True, schedules, logs=config.logs)
     train, validation, test = (scaling.apply(part) for part in task[:3])
     for name in chosen:
         label = INTERPOLATORS[name].label
@@ -278,16 +270,8 @@ def _fan(config: Config, task: Task, scaling: Scaling, fitted: FittedInterpolato
 
 
 def main() -> int:
-    """The command line of this file: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        run(tyro.cli(Config, description=__doc__))
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, DivergedError) as error:
-        print(f"interpolate: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line of this file: its exit code, see `neurodyn.recipes.command.exit_code`."""
+    return program(Config, run, "interpolate", __doc__)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,12 @@ fp-bps on all neurons in the bins after those observed, R2 of behaviour decoded 
 from __future__ import annotations
 
 import logging
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import tyro
 from numpy.typing import NDArray
 
 from neurodyn.datasets.neural_latents import suffixed
@@ -32,6 +29,7 @@ from neurodyn.metrics.neural import few_shot_bits_per_spike, population_scores, 
 from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.populations import POPULATION_MODELS, FittedPopulation, fit_population
 from neurodyn.plots import neural as plots
+from neurodyn.recipes.command import program, settings_of
 from neurodyn.recipes.population_task import Config, Task, load
 from neurodyn.report import who_wins, write_report
 from neurodyn.runs import Run
@@ -55,10 +53,12 @@ def run(config: Config) -> Path:
 
     Raises:
         ValueError: bad options or data.
+        KeyboardInterrupt: after Ctrl-C; started again with the same folder, the run goes on.
     """
     task = load(config)
-    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
-    with Run.open(settings, name="neural", folder=config.folder, seed=config.seed, overwrite=config.overwrite) as run_:
+    with Run.open(
+        settings_of(config), name="neural", folder=config.folder, seed=config.seed, overwrite=config.overwrite
+    ) as run_:
         log.info("%s: %s\nresults go to %s", task.name, _protocol(task), run_.folder)
         fitted: dict[str, FittedPopulation] = {}
         rates: dict[str, tuple[Array, Array]] = {}
@@ -79,12 +79,16 @@ def run(config: Config) -> Path:
                     device=config.device,
                     folder=run_.path("models", name) if entry.schedule else None,
                     settings=own,
+                    schedule={"logs": config.logs} if entry.schedule else None,
                 )
             except DivergedError as error:
                 if name == config.model:
                     raise
                 notes.append(f"{entry.label} is left out: {error}")
                 continue
+            result = fitted[name].result
+            if result is not None and result.stopped == "interrupted":
+                raise KeyboardInterrupt
             bins = task.train.num_times
             read = (task.train.history(count=task.observed), task.test.history(count=task.observed))
             rates[name] = tuple(fitted[name].rates(part, bins).numpy() for part in read)  # type: ignore[assignment]
@@ -213,15 +217,9 @@ def _decoded(task: Task, rates: tuple[Array, Array], times: Array) -> tuple[Any,
 
 
 def main() -> int:
-    """From the command line; 0, or 2 with one line for bad input."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        run(tyro.cli(Config, prog="neural_population"))
-    except (ValueError, OSError, DivergedError) as error:
-        print(f"neural_population: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line of this file: its exit code, see `neurodyn.recipes.command.exit_code`."""
+    return program(Config, run, "neural_population", __doc__)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

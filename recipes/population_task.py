@@ -17,6 +17,7 @@ from neurodyn.datasets.nwb import Recording, open_nwb, read_nwb
 from neurodyn.datasets.spike_files import h5_tables, read_lfads, read_nlb
 from neurodyn.datasets.spikes import Window, counts_of
 from neurodyn.metrics.neural import condition_psths
+from neurodyn.recipes.command import Execution
 from neurodyn.series import SeriesBatch
 
 Array = NDArray[Any]
@@ -27,7 +28,7 @@ PSTH_WIDTH = 0.05
 
 
 @dataclass
-class Config:
+class Config(Execution):
     """Fit LangevinFlow and baselines to binned spikes, and compare their rates on test trials."""
 
     dataset: str = "population_dynamics"
@@ -64,14 +65,8 @@ class Config:
     """Training steps of each network."""
     seed: int = 0
     """Of weights, order of trials and noise."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained."""
     quick: bool = False
     """A few steps only, to see that everything runs: the numbers then mean nothing."""
-    folder: Path | None = None
-    """Where results go; runs/neural-TIME if not given."""
-    overwrite: bool = False
-    """Replace another run in the folder."""
 
 
 class Task(NamedTuple):

@@ -16,15 +16,13 @@ A run that was killed goes on when it is started again with the same --folder.
 from __future__ import annotations
 
 import logging
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -42,12 +40,12 @@ from neurodyn.models.structure import (
     self_correlation,
 )
 from neurodyn.plots.graphs import drawn_graph, edge_matrix, to_networkx
+from neurodyn.recipes.command import Execution, program, settings_of
 from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import write_report
 from neurodyn.runs import Run
 from neurodyn.scaling import Scaling
 from neurodyn.series import SeriesBatch
-from neurodyn.training import DivergedError
 
 Array = NDArray[np.float64]
 BaselineName = Literal[
@@ -59,7 +57,7 @@ log = logging.getLogger("neurodyn.recipes.structure")
 
 
 @dataclass
-class Config(OwnSeries):
+class Config(Execution, OwnSeries):
     """Learn which variable drives which, from irregular series."""
 
     dataset: str = "lorenz96"
@@ -84,14 +82,8 @@ class Config(OwnSeries):
     """Variables to hold at a value, in the data's own units, as "name=value", one forecast each."""
     baselines: tuple[BaselineName, ...] = ("lagged_correlation", "vector_autoregression", "ridge", "boosted_trees")
     """What to compare with."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained."""
     quick: bool = False
     """A few training steps only, to see that everything runs: the numbers then mean nothing."""
-    folder: Path | None = None
-    """Where results go; runs/structure-TIME if not given."""
-    overwrite: bool = False
-    """Replace another run in the folder."""
 
 
 class Task(NamedTuple):
@@ -163,13 +155,13 @@ def run(config: Config) -> Path:
 
     Raises:
         ValueError: bad options or data.
+        KeyboardInterrupt: after Ctrl-C; started again with the same folder, the run goes on.
     """
     task = load(config)
     scaling = Scaling.fit(task.series, log=list(config.log))
     scaled = scaling.apply(task.series)
-    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
     with Run.open(
-        settings, name="structure", folder=config.folder, seed=config.seed, overwrite=config.overwrite
+        settings_of(config), name="structure", folder=config.folder, seed=config.seed, overwrite=config.overwrite
     ) as run_:
         log.info("%s: %s\nresults go to %s", task.name, _protocol(task), run_.folder)
         correlation = self_correlation(scaled)
@@ -188,6 +180,7 @@ def run(config: Config) -> Path:
             device=config.device,
             steps=20 if config.quick else config.steps or 1000,
             folder=run_.path("models", "law"),
+            logs=config.logs,
         )
         law.save(run_.path("model"))
         report = _report(config, task, scaling, run_, fits, others, law, correlation)
@@ -205,19 +198,21 @@ def _fits(config: Config, scaled: SeriesBatch, names: tuple[str, ...], run_: Run
     found = []
     for seed in range(config.seed, config.seed + config.seeds):
         log.info("fitting %s, seed %d", STRUCTURE_LEARNERS[name].label, seed)
-        found.append(
-            learn_structure(
-                name,
-                scaled,
-                seed=seed,
-                device=config.device,
-                quick=config.quick,
-                progress=True,
-                folder=run_.path("models", f"{name}-{seed}"),
-                steps=config.steps,
-                settings=chosen,
-            )
+        learned = learn_structure(
+            name,
+            scaled,
+            seed=seed,
+            device=config.device,
+            quick=config.quick,
+            progress=True,
+            folder=run_.path("models", f"{name}-{seed}"),
+            steps=config.steps,
+            settings=chosen,
+            logs=config.logs,
         )
+        if learned.result is not None and learned.result.stopped == "interrupted":
+            raise KeyboardInterrupt
+        found.append(learned)
     return found
 
 
@@ -392,16 +387,8 @@ def _unresolved(correlation: float) -> str:
 
 
 def main() -> int:
-    """The command line of this file: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        run(tyro.cli(Config, description=__doc__))
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, DivergedError) as error:
-        print(f"structure: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line of this file: its exit code, see `neurodyn.recipes.command.exit_code`."""
+    return program(Config, run, "structure", __doc__)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import json
+import logging
 import subprocess
 import sys
 import types
@@ -21,6 +23,7 @@ class Config:
 
     dataset: str = "pbcseq"
     fit: FitConfig = field(default_factory=FitConfig)
+    values: tuple[str, ...] = ()
 
 
 @pytest.fixture
@@ -71,7 +74,9 @@ def test_options_reach_the_recipe(recipe):
 def test_an_unknown_option_exits_with_2(recipe, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["forecast", "--fit.stepz", "7"])
-    assert caught.value.code == 2 and "--fit.stepz" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert caught.value.code == 2 and "--fit.stepz" in shown
+    assert "Perhaps you meant" in shown and "--fit.steps INT" in shown  # the nearest option
 
 
 def test_a_setting_out_of_range_exits_with_2_and_is_named(recipe, capsys):
@@ -88,15 +93,20 @@ def test_the_settings_explain_themselves(recipe, capsys):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [ValueError("times: 3 rows\nunsorted"), FileNotFoundError("no file x.csv"), DivergedError("training diverged")],
+    ("error", "code"),
+    [
+        (ValueError("times: 3 rows\nunsorted"), 2),
+        (FileNotFoundError("no file x.csv"), 2),
+        (DivergedError("training diverged"), 1),
+        (ImportError("pynwb is needed: pip install 'neurodyn[neural]'"), 1),
+    ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(recipe, capsys, error):
+def test_bad_input_is_2_and_a_failure_1_with_one_line(recipe, capsys, error, code):
     def run(config):
         raise error
 
     recipe.run = run
-    assert main(["forecast"]) == 2
+    assert main(["forecast"]) == code
     captured = capsys.readouterr()
     assert captured.err == f"neurodyn: {' '.join(str(error).split())}\n" and captured.out == ""
 
@@ -110,7 +120,7 @@ def test_ctrl_c_is_130(recipe, capsys):
     assert capsys.readouterr().err == "neurodyn: interrupted\n"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a defect"), TypeError("a defect")])
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), TypeError("a defect"), ImportError("a defect")])
 def test_a_defect_is_traced(recipe, error):
     def run(config):
         raise error
@@ -118,6 +128,97 @@ def test_a_defect_is_traced(recipe, error):
     recipe.run = run
     with pytest.raises(type(error), match="a defect"):
         main(["forecast"])
+
+
+def finished(folder):
+    """What a recipe leaves behind, having printed something."""
+    with Run.open({"dataset": "pbcseq"}, name="forecast", folder=folder, seed=0) as run:
+        table = pd.DataFrame({"crps": [0.5, float("nan")]}, index=pd.Index(["ours", "last"], name="model"))
+        run.save_table("comparison", table)
+        print("table")
+        logging.getLogger("neurodyn").warning("look")
+    return run.folder
+
+
+def test_json_is_all_that_stdout_holds(recipe, capsys, caplog, tmp_path):
+    recipe.run = lambda config: finished(tmp_path / "run")
+    assert main(["forecast", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"] == [{"model": "ours", "crps": 0.5}, {"model": "last", "crps": None}]
+    assert found["status"] == "finished" and found["run"] == str(tmp_path / "run") and found["report"] is None
+    assert len(found["tables"]) == 1 and caplog.messages == ["look"]
+    assert main(["report", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_quiet_prints_nothing_but_errors(recipe, capsys, caplog, tmp_path):
+    recipe.run = lambda config: finished(tmp_path / "run")
+    assert main(["forecast", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "") and caplog.messages == []
+    logging.getLogger("neurodyn").warning("look again")
+    assert caplog.messages == ["look again"]  # nothing stays silent afterwards
+
+    def fail(config):
+        raise ValueError("times: unsorted")
+
+    recipe.run = fail
+    assert main(["forecast", "--quiet"]) == 2
+    assert capsys.readouterr() == ("", "neurodyn: times: unsorted\n")
+
+
+def test_settings_go_out_as_yaml_and_come_in_again(recipe, capsys, tmp_path):
+    seen = []
+    recipe.run = seen.append
+    given = ["--dataset", "mocap35", "--fit.steps", "7", "--values", "a", "b c"]
+    assert main(["forecast", *given, "--print-config"]) == 0 and seen == []
+    path = tmp_path / "settings.yaml"
+    path.write_text(capsys.readouterr().out)
+    assert main(["forecast", "--config", str(path), "--fit.seed", "3"]) == 0
+    assert seen == [Config("mocap35", FitConfig(steps=7, seed=3), ("a", "b c"))]
+    path.write_text("fit: {stepz: 3}")
+    assert main(["forecast", "--config", str(path)]) == 2
+    assert "did you mean 'steps'" in capsys.readouterr().err and len(seen) == 1
+
+
+def test_the_folder_of_a_run_gives_its_settings(recipe, tmp_path):
+    Run.open(Config("lorenz", FitConfig(steps=9), ("x",)), folder=tmp_path / "run").finish()
+    seen = []
+    recipe.run = seen.append
+    assert main(["forecast", "--config", str(tmp_path / "run")]) == 0
+    assert seen == [Config("lorenz", FitConfig(steps=9), ("x",))]
+
+
+def test_a_closed_pipe_is_no_traceback():
+    code = "import sys, neurodyn.cli; sys.exit(neurodyn.cli.main(['datasets', 'list']))"
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout is not None and run.stderr is not None
+    run.stdout.close()
+    assert run.stderr.read() == "" and run.wait() == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_know_commands_and_options(shell, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--completion", shell])
+    script = capsys.readouterr().out
+    assert caught.value.code in (0, None)
+    for word in (*COMMANDS, "posterior", "print-config", "json", "bin-width"):
+        assert word.removeprefix("--") in script or word == "--completion"
+    assert main(["--completion", "bsh"]) == 2 and "did you mean bash" in capsys.readouterr().err
+
+
+def test_benchmarks_are_listed_and_run(capfd, monkeypatch):
+    assert main(["benchmark"]) == 0
+    listed = capfd.readouterr().out
+    assert "pbcseq               Forecasts of held-out pbcseq patients" in listed and "render" not in listed
+    assert main(["benchmark", "pbcsec"]) == 2
+    assert capfd.readouterr().err == "neurodyn: no benchmark 'pbcsec': did you mean pbcseq?\n"
+    called = []
+    for code, wanted in ((0, 0), (1, 1), (2, 2), (130, 130), (-2, 130)):
+        monkeypatch.setattr(subprocess, "call", lambda words, cwd, code=code: called.append((words, cwd)) or code)
+        assert main(["benchmark", "pbcseq", "--splits", "0"]) == wanted
+    words, top = called[0]
+    assert words == [sys.executable, "-m", "benchmarks.pbcseq", "--splits", "0"] and (top / "pyproject.toml").is_file()
 
 
 def test_datasets_are_listed_and_described(capsys):
@@ -137,6 +238,11 @@ def test_a_data_set_is_loaded(capsys):
     assert shown.startswith("pbcseq: ") and "7 variables" in shown
     assert main(["datasets", "get"]) == 2
     assert "0 names given" in capsys.readouterr().err
+    assert main(["datasets", "get", "coupled_sdes"]) == 0
+    assert " variables, " in (shown := capsys.readouterr().out) and shown.endswith(" edges\n")
+    assert main(["datasets", "list", "--json"]) == 0
+    assert {"pbcseq", "lorenz96"} <= {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+    assert main(["datasets", "list", "pbcseq"]) == 2
 
 
 def test_a_run_is_reported_and_two_are_compared(capsys, tmp_path):
@@ -154,6 +260,8 @@ def test_a_run_is_reported_and_two_are_compared(capsys, tmp_path):
     shown = capsys.readouterr().out
     assert shown.splitlines()[2].split() == ["two:", "ours", "0.25", "1.0"]
     page = (tmp_path / "page.html").read_text()
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "p"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"][0]["crps"] == 0.25
     assert "fit.steps" in page and "<td>x</td>" not in page and "Learning curves" in page
 
 

@@ -26,7 +26,18 @@ FLOORS = {
         "likelihoods",
         "sde",
     ],
-    2: ["solvers", "nets", "parallel", "checkpoints", "identity", "progress", "fit_config", "training", "forecast"],
+    2: [
+        "solvers",
+        "nets",
+        "parallel",
+        "checkpoints",
+        "identity",
+        "progress",
+        "fit_config",
+        "training",
+        "training_log",
+        "forecast",
+    ],
     3: ["posteriors", "datasets", "metrics", "diagnostics", "plots"],
     4: ["models", "runs", "report", "compare", "html_page"],
     5: ["recipes"],
@@ -36,7 +47,7 @@ FLOOR_OF = {f"neurodyn.{room}": floor for floor, rooms in FLOORS.items() for roo
 FACE_FLOOR = 5  # of the package's own face, which re-exports from the floors below: for programs, not for its parts
 PACKAGE_FOLDERS = ("neurodyn", "datasets", "recipes")
 # Importable under another name than the package that brings it.
-BROUGHT_BY: dict[str, str] = {"triton": "torch", "sklearn": "scikit-learn"}  # triton: for CUDA
+BROUGHT_BY: dict[str, str] = {"triton": "torch", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # triton: for CUDA
 
 
 class Module(NamedTuple):

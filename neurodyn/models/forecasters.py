@@ -22,6 +22,7 @@ from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.path_model import PathModel
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, FitResult, fit
+from neurodyn.training_log import LogKind
 
 
 class Forecaster(Protocol):
@@ -110,6 +111,7 @@ class Training:
         schedules: settings of `FitConfig` by forecaster, instead of its own.
         latent: settings of `LatentSDEConfig` for the latent SDE. Its posterior is "smoother" if not given, which puts
             it on a fitted `LinearSDE`.
+        logs: of networks, see `FitConfig`.
     """
 
     seed: int = 0
@@ -118,13 +120,15 @@ class Training:
     progress: bool = True
     schedules: Mapping[str, Mapping[str, Any]] | None = None
     latent: Mapping[str, Any] | None = None
+    logs: tuple[LogKind, ...] = ()
 
     def config(self, name: str, schedule: Mapping[str, Any]) -> FitConfig:
         """The settings of one network's training."""
         settings = dict(schedule) | dict((self.schedules or {}).get(name, {}))
         if self.quick:
             settings |= {"steps": _QUICK_STEPS, "validate_every": _QUICK_STEPS // 2, "warmup_steps": 5}
-        return FitConfig(**settings, seed=self.seed, device=self.device, progress=self.progress)  # type: ignore[arg-type]
+        own: dict[str, Any] = {"seed": self.seed, "device": self.device, "progress": self.progress, "logs": self.logs}
+        return FitConfig(**settings, **own)
 
 
 @dataclass(frozen=True)

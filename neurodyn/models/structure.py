@@ -16,6 +16,7 @@ from neurodyn.models.baselines import one_step
 from neurodyn.models.scotch import Scotch
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, FitResult, fit
+from neurodyn.training_log import LogKind
 
 Array = NDArray[np.float64]
 QUICK_STEPS = 20
@@ -83,6 +84,7 @@ def learn_structure(
     folder: Path | str | None = None,
     steps: int | None = None,
     settings: dict[str, Any] | None = None,
+    logs: tuple[LogKind, ...] = (),
 ) -> LearnedStructure:
     """Learn by the learner of this name.
 
@@ -92,6 +94,7 @@ def learn_structure(
         folder: where a `Scotch` keeps its training records and its checkpoint, from which it resumes.
         steps: of the training of a `Scotch`, its ramp; its own number if not given.
         settings: further settings of a `Scotch`.
+        logs: of its training, see `FitConfig`.
 
     Raises:
         ValueError: an unknown name; too few visits, see `check_enough`.
@@ -106,7 +109,7 @@ def learn_structure(
     if steps is not None or quick:
         chosen["ramp_steps"] = steps or QUICK_STEPS
     model = seeded(series, seed, **chosen)
-    result = fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
+    result = fit(model, series, None, fit_settings(model, seed, device, progress, logs), folder=folder)
     scores = model.edge_scores().double().numpy()
     return LearnedStructure(name, scores, result.seconds, model, result)
 
@@ -121,11 +124,12 @@ def law_of_graph(
     progress: bool = False,
     folder: Path | str | None = None,
     settings: dict[str, Any] | None = None,
+    logs: tuple[LogKind, ...] = (),
 ) -> Scotch:
     """The law of motion under one given graph (D, D) of zeros and ones, for forecasts and interventions."""
     fixed = [[float(entry) for entry in row] for row in np.asarray(graph)]
     model = seeded(series, seed, **(settings or {}) | {"fixed": fixed, "warmup_steps": 0, "ramp_steps": steps})
-    fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
+    fit(model, series, None, fit_settings(model, seed, device, progress, logs), folder=folder)
     return model
 
 
@@ -136,7 +140,9 @@ def seeded(series: SeriesBatch, seed: int, **settings: Any) -> Scotch:
         return Scotch.on(series, **settings)
 
 
-def fit_settings(model: Scotch, seed: int, device: Literal["auto", "cpu", "cuda"], progress: bool) -> FitConfig:
+def fit_settings(
+    model: Scotch, seed: int, device: Literal["auto", "cpu", "cuda"], progress: bool, logs: tuple[LogKind, ...] = ()
+) -> FitConfig:
     """How a `Scotch` is trained: on all series at once, for the steps of its ramp."""
     return FitConfig(
         steps=max(1, model.settings.warmup_steps + model.settings.ramp_steps),
@@ -147,6 +153,7 @@ def fit_settings(model: Scotch, seed: int, device: Literal["auto", "cpu", "cuda"
         seed=seed,
         device=device,
         progress=progress,
+        logs=logs,
     )
 
 
