@@ -206,3 +206,20 @@ def test_what_cannot_be_learned_is_refused():
         LastValue(neighbours=0).fit(full)
     with pytest.raises(ValueError, match="times"):
         LastValue().fit(full).forecast(full, torch.full((3, 1), 0.5))
+
+
+def test_a_variable_that_thinning_loses_is_fitted_from_its_own_pairs_and_fits_repeat() -> None:
+    generator = torch.Generator().manual_seed(0)
+    times = torch.rand(40, 30, generator=generator, dtype=torch.float64).cumsum(1)
+    values, mask = torch.randn(40, 30, 2, generator=generator), torch.ones(40, 30, 2, dtype=torch.bool)
+    mask[..., 1] = False
+    mask[7, [3, 20], 1] = True  # one pair of the second variable among some 17 000
+    train = SeriesBatch(times, values, mask)
+    models = [LastValue(max_pairs=50).fit(train) for _ in range(2)]
+    history = SeriesBatch(times[:1, :2], torch.ones(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.bool))
+    first, second = (
+        model.forecast(history, times[:1, 2:4], 20, generator=torch.Generator().manual_seed(1)) for model in models
+    )
+    assert torch.equal(first.samples, second.samples)
+    error = values[7, 20, 1] - values[7, 3, 1]
+    torch.testing.assert_close(first.samples[..., 1], (1 + error).expand(20, 1, 2))

@@ -36,17 +36,31 @@ class LastValue:
         """
         count = train.mask.sum((0, 1)).clamp(min=1)
         self.mean = train.values.sum((0, 1)) / count
+        generator = generator or torch.Generator(train.device).manual_seed(0)
         pairs = training_pairs(train, limit=self.max_pairs, generator=generator)
+        for k, found in enumerate((pairs.seen & pairs.observed).any(0).tolist()):
+            if not found:  # so rare that thinning lost it
+                pairs = Pairs(
+                    *(torch.cat(both) for both in zip(pairs, self._pairs_of(train, k, generator), strict=True))
+                )
         usable = pairs.seen & pairs.observed
-        for name, found in zip(train.variables or (), usable.any(0).tolist(), strict=True):
-            if not found:
-                raise ValueError(f"train: variable {name!r} has no two observations in any row, one such row is wanted")
         self._learn(pairs)
         self._bank = ResidualBank(
             pairs.horizon, pairs.truth - self._point(pairs.last, pairs.age), usable, self.neighbours
         )
         self._marginal = _marginal(train, self.mean)
         return self
+
+    def _pairs_of(self, train: SeriesBatch, variable: int, generator: torch.Generator) -> Pairs:
+        """Pairs of one variable's own observations, in which no other is seen."""
+        alone = torch.zeros_like(train.mask)
+        alone[..., variable] = train.mask[..., variable]
+        twice = alone.sum((1, 2)) > 1
+        if not twice.any():
+            name = (train.variables or range(train.num_variables))[variable]
+            raise ValueError(f"train: variable {name!r} has no two observations in any row, one such row is wanted")
+        rows = SeriesBatch(train.times[twice], train.values[twice], alone[twice])
+        return training_pairs(rows, limit=self.max_pairs, generator=generator)
 
     def _learn(self, pairs: Pairs) -> None:
         """What the point forecast needs from the training pairs: nothing here."""
