@@ -29,7 +29,7 @@ from neurodyn.recipes.lorenz import QUARTERS, Config, Model, divergences, train,
 COMMAND = "python -m benchmarks.lorenz"
 PICTURE = ROOT / "docs" / "images" / "lorenz-phase-space.png"
 SEEDS = (0, 1, 2)
-OURS = Config(steps=10000, progress=False)
+OURS = Config(steps=6000, progress=False)
 WAYS = {
     "SDE Matching, ours": OURS,
     "SDE Matching, 4 latents, diagonal": replace(OURS, latent_size=4, family="diagonal"),
