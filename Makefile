@@ -65,9 +65,9 @@ $(VENV)/neural: $(VENV)/core
 	touch $@
 
 $(VENV)/docs: $(VENV)/core
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs,neural]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs,neural,estimators]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure,estimators,xarray]'
 	touch $@

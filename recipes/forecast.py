@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +29,7 @@ from neurodyn.checkpoints import write_json
 from neurodyn.datasets.splits import Splits, histories
 from neurodyn.frames import read_series
 from neurodyn.metrics.forecasts import Scores, score
-from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
+from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster, fit_scaling
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.readings import read_latent_sde
@@ -52,7 +52,6 @@ BaselineName = Literal[
     "stable_gsde",
 ]
 COLUMNS = ("crps", "mae", "mse", "energy_score", "coverage_90", "width_90")
-UNSCALED = ("poisson", "negative_binomial", "bernoulli")  # likelihoods of values that are what they are
 FEW_ROWS = 5
 SHOWN_ROWS, SHOWN_VARIABLES, SHOWN_MODELS = 3, 4, 5
 FAN_SAMPLES = 1000  # quantiles of 200 paths draw ragged edges
@@ -195,11 +194,7 @@ def run(config: Config) -> Path:
         KeyboardInterrupt: after Ctrl-C, when the report of what is there is written.
     """
     task = load(config)
-    scaling = Scaling.fit(task.train, log=list(config.log or task.info["log"]))
-    if config.likelihood in UNSCALED:
-        size = task.train.num_variables
-        plain = torch.zeros(size, dtype=torch.float64)
-        scaling = replace(scaling, mean=plain, sd=plain + 1, log=plain.bool())
+    scaling = fit_scaling(task.train, config.log or task.info["log"], config.likelihood)
     settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
     with Run.open(
         settings, name="forecast", folder=config.folder, seed=config.seed, overwrite=config.overwrite
