@@ -65,9 +65,13 @@ $(VENV)/neural: $(VENV)/core
 	touch $@
 
 $(VENV)/docs: $(VENV)/core
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs,neural]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs,neural,estimators]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
+<<<<<<< HEAD
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure,sweep,tensorboard]'
+=======
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure,estimators,xarray]'
+>>>>>>> 741c3c5b4180783f66b7ec90b1a8dff0bf8fa9f2
 	touch $@

@@ -36,6 +36,7 @@ ROOMS = {
     "nets": "Networks",
     "likelihoods": "Likelihoods",
     "models": "Models",
+    "estimators": "Estimators in scikit-learn's ways",
     "metrics": "Metrics",
     "plots": "Plots",
     "datasets": "Data sets",

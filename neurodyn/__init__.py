@@ -65,7 +65,7 @@ _NAMES = {
     "training": ["FitConfig", "FitResult", "fit"],
 }
 _HOMES = {name: f"neurodyn.{home}" for home, names in _NAMES.items() for name in names}
-_ROOMS = ("datasets", "likelihoods", "metrics", "models", "nets", "plots", "posteriors", "sde", "solvers")
+_ROOMS = ("datasets", "estimators", "likelihoods", "metrics", "models", "nets", "plots", "posteriors", "sde", "solvers")
 
 
 def __getattr__(name: str) -> Any:

@@ -62,6 +62,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_format(card: Mapping[str, Any], source: Path) -> None:
+    """Whether this version of the package can read what the card, with its "format" and "neurodyn", describes.
+
+    Raises:
+        ValueError: a later format than `FORMAT`, or none; names both versions of the package.
+    """
+    given = card.get("format")
+    if not isinstance(given, int) or not 1 <= given <= FORMAT:
+        later = isinstance(given, int) and given > FORMAT
+        raise ValueError(
+            f"{source} has format {given} (written by neurodyn {card.get('neurodyn')}); this neurodyn "
+            f"{package_version()} reads format {FORMAT}" + ("; update neurodyn to read it" if later else "")
+        )
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors in one move.
 
@@ -164,6 +179,8 @@ def save_model(model: nn.Module, path: Path | str) -> Path:
 def load_model(cls: type[Model], path: Path | str) -> Model:
     """Build the model that `save_model` wrote to a folder, on the CPU, in the precision it was saved in.
 
+    It is ready for use, in evaluation mode: without dropout, as `fit` leaves it.
+
     Raises:
         FileNotFoundError: there is no such folder or file.
         ValueError: the folder holds a model of another class or a later format, or its weights are damaged, of
@@ -176,11 +193,7 @@ def load_model(cls: type[Model], path: Path | str) -> Model:
     card = read_json(path / "model.json")
     if card.get("class") != cls.__name__:
         raise ValueError(f"{path} holds a {card.get('class')}, and a {cls.__name__} was to be loaded")
-    if not isinstance(card.get("format"), int) or card["format"] > FORMAT:
-        raise ValueError(
-            f"{path} has format {card.get('format')} (written by neurodyn {card.get('neurodyn')}); "
-            f"this neurodyn {package_version()} reads format {FORMAT}"
-        )
+    check_format(card, path)
     tensors = read_tensors(path / "weights.safetensors")
     try:
         make = getattr(cls, "build", cls)  # a model may be built from names by a class method of this name
@@ -189,7 +202,7 @@ def load_model(cls: type[Model], path: Path | str) -> Model:
         raise ValueError(f"{path}/model.json does not describe a {cls.__name__}: {error}") from None
     _take_dtype(model, tensors)
     load_weights(model, tensors, path)
-    return model
+    return model.eval()
 
 
 def _take_dtype(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -231,8 +244,7 @@ class CheckpointFolder:
             ValueError: a file is damaged, a pickle, or of a later format.
         """
         card = read_json(self.card)
-        if card.get("format") != FORMAT:
-            raise ValueError(f"{self.card} has format {card.get('format')}; this neurodyn reads format {FORMAT}")
+        check_format(card, self.card)
         if not isinstance(card.get("tensors"), str):
             raise ValueError(f"{self.card} was altered: it names no tensors file")
         return card, read_tensors(self.path / Path(card["tensors"]).name)

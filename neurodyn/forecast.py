@@ -16,6 +16,7 @@ from neurodyn.quantiles import sample_quantiles
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
     from matplotlib.axes import Axes
 
     from neurodyn.scaling import Scaling
@@ -220,49 +221,73 @@ class Forecast:
             origin=None if self.origin is None else scaling.undo_times(self.origin),
         )
 
-    def to_frame(self, levels: Sequence[int | float] = (80, 90)) -> pd.DataFrame:
+    def to_frame(
+        self, levels: Sequence[int | float] = (80, 90), *, model: str | None = None, time_unit: str | None = None
+    ) -> pd.DataFrame:
         """One line per row and time, in neuralforecast's column layout.
 
         Columns ``unique_id``, ``ds``, and for each variable NAME: ``NAME`` (mean), ``NAME-median``, and per level in
         per cent ``NAME-lo-90``, ``NAME-hi-90``.
-        """
-        import pandas as pd
 
-        lines = self.present.cpu()
-        columns: dict[str, Any] = {"unique_id": self._line_ids(), "ds": self.times.cpu()[lines].numpy()}
-        for name, table in self._tables(levels):
-            for d, variable in enumerate(self.variables):
-                columns[variable + name] = table[..., d][lines].numpy()
-        # Grouped by variable, each with its mean first.
-        order = ["unique_id", "ds"]
-        order += [variable + name for variable in self.variables for name, _ in self._tables(levels, names_only=True)]
-        return pd.DataFrame(columns)[order]
+        Args:
+            levels: of the intervals.
+            model: name of the model. The frame is then one that tools around neuralforecast read: the columns are
+                MODEL, MODEL-median, MODEL-lo-90, MODEL-hi-90, ..., and every variable is a series of its own, whose
+                ``unique_id`` is ROW/VARIABLE (ROW where there is one variable).
+            time_unit: write ``ds`` as UTC timestamps, reading times as numbers of this unit since 1970-01-01.
+        """
+        from neurodyn.forecast_tables import model_frame, wide_frame
+
+        return wide_frame(self, levels, time_unit) if model is None else model_frame(self, levels, model, time_unit)
 
     def to_long_frame(self, levels: Sequence[int | float] = (80, 90)) -> pd.DataFrame:
         """One line per row, time and variable.
 
         Columns ``unique_id``, ``ds``, ``variable``, ``y`` (mean), ``y-median``, ``y-lo-90``, ``y-hi-90``, ...
         """
-        import pandas as pd
+        from neurodyn.forecast_tables import long_frame
 
-        lines = self.present.cpu()
-        size = len(self.variables)
-        columns: dict[str, Any] = {
-            "unique_id": [i for i in self._line_ids() for _ in range(size)],
-            "ds": self.times.cpu()[lines].repeat_interleave(size).numpy(),
-            "variable": list(self.variables) * int(lines.sum()),
-        }
-        for name, table in self._tables(levels):
-            columns["y" + name] = table[lines].reshape(-1).numpy()
-        return pd.DataFrame(columns)
+        return long_frame(self, levels)
 
-    def to_parquet(self, path: str | os.PathLike[str], levels: Sequence[int | float] = (50, 80, 90)) -> Path:
-        """``to_frame(levels)`` written to a parquet file, whole or not at all. Returns the path."""
+    def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        levels: Sequence[int | float] = (50, 80, 90),
+        *,
+        model: str | None = None,
+        time_unit: str | None = None,
+    ) -> Path:
+        """``to_frame`` written to a parquet file, whole or not at all. Returns the path."""
         target = Path(path)
         partial = target.with_name(target.name + ".partial")
-        self.to_frame(levels).to_parquet(partial, index=False)
+        self.to_frame(levels, model=model, time_unit=time_unit).to_parquet(partial, index=False)
         os.replace(partial, target)
         return target
+
+    def to_xarray(self) -> xr.Dataset:
+        """The samples as an xarray dataset, one data variable (sample, unique_id, step) per variable.
+
+        Coordinates: ``unique_id``; ``ds`` (unique_id, step), the times; ``origin`` (unique_id) where it is known.
+        Samples are NaN at steps that a row did not ask for. `from_xarray` reads it back.
+
+        Raises:
+            ImportError: xarray is not installed; the message names the extra.
+            ValueError: a variable with the name of a dimension or coordinate.
+        """
+        from neurodyn.forecast_tables import to_dataset
+
+        return to_dataset(self)
+
+    @staticmethod
+    def from_xarray(dataset: xr.Dataset) -> Forecast:
+        """The forecast that `to_xarray` made the dataset of.
+
+        Raises:
+            ValueError: a dataset of another shape.
+        """
+        from neurodyn.forecast_tables import from_dataset
+
+        return from_dataset(dataset)
 
     def plot(
         self,
@@ -344,22 +369,3 @@ class Forecast:
         if not -len(self.variables) <= variable < len(self.variables):
             raise ValueError(f"variable: want a number below {len(self.variables)}, got {variable}")
         return variable % len(self.variables)
-
-    def _line_ids(self) -> list[str]:
-        counts = self.present.sum(1).tolist()
-        return [name for name, count in zip(self.ids, counts, strict=True) for _ in range(count)]
-
-    def _tables(self, levels: Sequence[int | float], names_only: bool = False) -> list[tuple[str, Any]]:
-        """Column suffixes with their (B, H, D) tables on the CPU."""
-        for level in levels:
-            if not 1 <= level < 100:
-                raise ValueError(f"levels: want per cent, at least 1 and below 100, such as 90; got {level}")
-        names = ["", "-median"]
-        for level in levels:
-            names += [f"-lo-{level:g}", f"-hi-{level:g}"]
-        if names_only:
-            return [(name, None) for name in names]
-        probabilities = [0.5]
-        for level in levels:
-            probabilities += [(1 - level / 100) / 2, (1 + level / 100) / 2]
-        return list(zip(names, [self.mean.cpu(), *sample_quantiles(self.samples, probabilities).cpu()], strict=True))

@@ -13,6 +13,7 @@ import torch
 from neurodyn import plots, style
 from neurodyn.diagnostics import Diagnostic
 from neurodyn.html_page import Page, Section, number
+from neurodyn.model_card import write_model_card
 from neurodyn.runs import Run
 from neurodyn.series import SeriesBatch
 
@@ -53,6 +54,8 @@ def write_report(
     reproduce: str = "",
 ) -> Path:
     """Write ``report.html`` into a run's folder, and return its path. What is left out leaves its section out.
+
+    The same is written as ``model_card.md``, for readers of the model's folder (:mod:`neurodyn.model_card`).
 
     Args:
         run: whose command, versions and hardware are told at the end.
@@ -114,6 +117,22 @@ def write_report(
         section = page.section("Comparison").text(who_wins(comparison, ours)).text(comparison_text)
         _comparison(section, comparison, ours)
     _reproduce(page.section("How to reproduce"), run, reproduce)
+    write_model_card(
+        run,
+        title=title,
+        question=question,
+        data=data,
+        data_text=data_text,
+        units=units,
+        time_label=time_label,
+        model_text=model_text,
+        model_facts=model_facts,
+        history=history,
+        best_step=best_step,
+        scores="" if comparison is None else who_wins(comparison, ours),
+        comparison=comparison,
+        comparison_text=comparison_text,
+    )
     return page.save(run.path("report.html"))
 
 
@@ -259,7 +278,7 @@ def _reproduce(section: Section, run: Run, reproduce: str) -> None:
             "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
             + "".join(f", {name}" for name in machine["gpus"]),
             "versions": ", ".join(f"{name} {v}" for name, v in info["versions"].items()),
-            "files": "config.json holds every setting; metrics.jsonl, tables and plots lie beside this page",
+            "files": "config.json holds every setting; model_card.md, tables and plots lie beside this page",
         }
     )
 

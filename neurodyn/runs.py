@@ -9,6 +9,7 @@ Layout::
     tables/NAME.csv   tables
     plots/NAME.png    pictures
     report.html       everything on one page (neurodyn.report)
+    model_card.md     the same in short, for who gets the model (neurodyn.model_card)
 
 No file can run code when it is read, and every one is written whole or not at all, except the lines of a log, of which
 a killed run may leave the last one cut short: it is left out when read.

@@ -49,6 +49,15 @@ class SeriesBatch:
         for name, value in _checked(self).items():
             object.__setattr__(self, name, value)
 
+    @classmethod
+    def _unchecked(cls, times: Tensor, values: Tensor, mask: Tensor, variables: tuple[str, ...]) -> SeriesBatch:
+        """A batch of what another one held, for exported programs, which cannot look at the data to check it."""
+        new = object.__new__(cls)
+        given = {"times": times, "values": values, "mask": mask, "variables": variables}
+        for field in fields(cls):
+            object.__setattr__(new, field.name, given.get(field.name))
+        return new
+
     def _with(self, **changes: Any) -> SeriesBatch:
         """A copy with changes, not checked again: it would wait for the device in every training step."""
         new = object.__new__(SeriesBatch)

@@ -14,7 +14,12 @@ is there; started again, it goes on from there too.
 from __future__ import annotations
 
 import logging
+<<<<<<< HEAD
 from dataclasses import dataclass, replace
+=======
+import sys
+from dataclasses import asdict, dataclass
+>>>>>>> 741c3c5b4180783f66b7ec90b1a8dff0bf8fa9f2
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,7 +31,7 @@ from neurodyn import datasets, plots, style
 from neurodyn.checkpoints import write_json
 from neurodyn.datasets.splits import Splits, histories
 from neurodyn.metrics.forecasts import Scores, score
-from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
+from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster, fit_scaling
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.readings import read_latent_sde
@@ -51,7 +56,6 @@ BaselineName = Literal[
     "stable_gsde",
 ]
 COLUMNS = ("crps", "mae", "mse", "energy_score", "coverage_90", "width_90")
-UNSCALED = ("poisson", "negative_binomial", "bernoulli")  # likelihoods of values that are what they are
 FEW_ROWS = 5
 SHOWN_ROWS, SHOWN_VARIABLES, SHOWN_MODELS = 3, 4, 5
 FAN_SAMPLES = 1000  # quantiles of 200 paths draw ragged edges
@@ -171,11 +175,16 @@ def run(config: Config) -> Path:
         KeyboardInterrupt: after Ctrl-C, when the report of what is there is written.
     """
     task = load(config)
+<<<<<<< HEAD
     scaling = Scaling.fit(task.train, log=list(config.log or task.info["log"]))
     if config.likelihood in UNSCALED:
         size = task.train.num_variables
         plain = torch.zeros(size, dtype=torch.float64)
         scaling = replace(scaling, mean=plain, sd=plain + 1, log=plain.bool())
+=======
+    scaling = fit_scaling(task.train, config.log or task.info["log"], config.likelihood)
+    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
+>>>>>>> 741c3c5b4180783f66b7ec90b1a8dff0bf8fa9f2
     with Run.open(
         settings_of(config), name="forecast", folder=config.folder, seed=config.seed, overwrite=config.overwrite
     ) as run_:

@@ -35,6 +35,8 @@ from neurodyn.models.structure import (
     STRUCTURE_LEARNERS,
     LearnedStructure,
     check_enough,
+    edge_table,
+    known_edges,
     law_of_graph,
     learn_structure,
     self_correlation,
@@ -123,19 +125,7 @@ def load(config: Config) -> Task:
 
 def edges(config: Config, names: tuple[str, ...]) -> list[list[float | None]] | None:
     """The table of known (1), forbidden (0) and asked (None) edges; None if all are asked."""
-    if not config.known and not config.forbidden:
-        return None
-    table: list[list[float | None]] = [[None] * len(names) for _ in names]
-    for option, value in (("known", 1.0), ("forbidden", 0.0)):
-        for words in getattr(config, option):
-            ends = [word.strip() for word in words.split(">")]
-            if len(ends) != 2 or not set(ends) <= set(names):
-                raise ValueError(f"{option}: {words!r} given, 'cause>effect' with two of {', '.join(names)} wanted")
-            i, j = (names.index(end) for end in ends)
-            if table[i][j] not in (None, value):
-                raise ValueError(f"known, forbidden: {words!r} given in both")
-            table[i][j] = value
-    return table
+    return known_edges(names, config.known, config.forbidden)
 
 
 def intervention(words: str, names: tuple[str, ...]) -> tuple[str, float]:
@@ -214,23 +204,6 @@ def _fits(config: Config, scaled: SeriesBatch, names: tuple[str, ...], run_: Run
             raise KeyboardInterrupt
         found.append(learned)
     return found
-
-
-def edge_table(tables: Array, names: tuple[str, ...], truth: Array | None = None) -> pd.DataFrame:
-    """A line per possible edge, the surest first: mean and standard deviation over fits (fits, D, D)."""
-    size = len(names)
-    i, j = (part.ravel() for part in np.indices((size, size)))
-    frame = pd.DataFrame(
-        {
-            "source": np.array(names)[i],
-            "target": np.array(names)[j],
-            "probability": tables.mean(0)[i, j],
-            "sd": tables.std(0)[i, j],
-        }
-    )
-    if truth is not None:
-        frame["true"] = truth[i, j].astype(int)
-    return frame.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
 
 
 def _report(

@@ -74,6 +74,47 @@ def test_parquet_reads_back(forecast, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["forecast.parquet"]
 
 
+def test_a_models_frame_is_neuralforecasts_own_layout(forecast, tmp_path):
+    path = forecast.to_parquet(tmp_path / "forecast.parquet", levels=(80, 90), model="LatentSDE")
+    frame, wide = pd.read_parquet(path), forecast.to_frame(levels=(80, 90))
+    suffixes = ["", "-median", "-lo-80", "-hi-80", "-lo-90", "-hi-90"]
+    assert frame.columns.tolist() == ["unique_id", "ds", *("LatentSDE" + suffix for suffix in suffixes)]
+    for name in forecast.variables:  # every variable is a series
+        part = frame[frame["unique_id"].str.endswith("/" + name)].reset_index(drop=True)
+        assert (part["unique_id"].str.removesuffix("/" + name) == wide["unique_id"]).all()
+        pd.testing.assert_series_equal(part["ds"], wide["ds"])
+        for suffix in suffixes:
+            pd.testing.assert_series_equal(part["LatentSDE" + suffix], wide[name + suffix], check_names=False)
+    one = make(times=torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    assert one.to_frame(model="M")["unique_id"].tolist() == ["a", "a", "b", "b"]
+
+
+def test_times_are_written_as_timestamps(forecast):
+    frame = forecast.to_frame(time_unit="h")
+    assert frame["ds"].iloc[0] == pd.Timestamp("1970-01-01 03:00", tz="UTC")
+
+
+def test_xarray_holds_the_forecast_and_gives_it_back(forecast):
+    pytest.importorskip("xarray")
+    dataset = forecast.to_xarray()
+    assert dict(dataset.sizes) == {"sample": 19, "unique_id": 2, "step": 3}
+    bob = dataset["bilirubin"].sel(unique_id="bob")
+    assert bob.isel(step=1, sample=4).item() == pytest.approx(float(forecast.samples[4, 1, 1, 1]))
+    assert dataset["ds"].sel(unique_id="bob").values.tolist() == [4, 6, 6] and bool(bob.isel(step=2).isnull().all())
+    torch.testing.assert_close(torch.tensor(dataset["albumin"].mean("sample").values[0]), forecast.mean[0, :, 0])
+    back = Forecast.from_xarray(dataset.transpose("step", ...))
+    here = forecast.present
+    assert torch.equal(back.samples[:, here], forecast.samples[:, here])
+    for name in ("times", "present", "origin"):
+        assert torch.equal(getattr(back, name), getattr(forecast, name))
+    assert (back.ids, back.variables) == (forecast.ids, forecast.variables)
+    assert make().to_xarray().coords.keys() == {"unique_id", "ds"} and Forecast.from_xarray(make().to_xarray()).ids
+    with pytest.raises(ValueError, match="^dataset: coordinates"):
+        Forecast.from_xarray(dataset.mean("sample"))
+    with pytest.raises(ValueError, match="^variables: 'ds' given"):
+        make(variables=("ds",)).to_xarray()
+
+
 def test_undo_returns_to_the_units_of_the_data(history, forecast):
     scaling = Scaling.fit(history, log=["bilirubin"])
     raw = forecast.undo(scaling)

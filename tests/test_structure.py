@@ -37,9 +37,10 @@ FLOORS = {
         "training",
         "training_log",
         "forecast",
+        "forecast_tables",
     ],
     3: ["posteriors", "datasets", "metrics", "diagnostics", "plots"],
-    4: ["models", "runs", "report", "compare", "html_page"],
+    4: ["models", "estimators", "serving", "runs", "report", "model_card", "compare", "html_page"],
     5: ["recipes"],
     6: ["cli"],
 }
@@ -200,7 +201,7 @@ def runs_code_from_files(modules: dict[str, Module]) -> list[str]:
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                if called in ("torch.load", "torch.save", "pd.read_pickle", "pandas.read_pickle"):
+                if called in ("torch.load", "torch.save", "torch.export.load", "pd.read_pickle", "pandas.read_pickle"):
                     found.append(f"{module.name} calls {called}")
                 for keyword in node.keywords:
                     if keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False":

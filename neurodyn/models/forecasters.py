@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +20,7 @@ from neurodyn.models.baselines.validation import forecast_crps
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.path_model import PathModel
+from neurodyn.scaling import Scaling
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, FitResult, fit
 from neurodyn.training_log import LogKind
@@ -97,6 +98,7 @@ _LINEAR: dict[str, dict[str, Any]] = {
     "linear_sde": {},
 }
 _QUICK_STEPS = 20
+_UNSCALED = ("poisson", "negative_binomial", "bernoulli")  # likelihoods of values that are what they are
 
 
 @dataclass(frozen=True)
@@ -249,3 +251,16 @@ def _fit_latent(
     config = training.config("latent_sde", LATENT_SCHEDULE)
     result = fit(model, train, validation, config, folder=folder, validate=forecast_crps)
     return Fitted("latent_sde", model, seconds + result.seconds, result)
+
+
+def fit_scaling(train: SeriesBatch, log: Sequence[str] = (), likelihood: str = "gaussian") -> Scaling:
+    """The scaling of training rows: of times alone for a likelihood of counts or of zeros and ones.
+
+    Raises:
+        ValueError: see `Scaling.fit`.
+    """
+    scaling = Scaling.fit(train, log=list(log))
+    if likelihood not in _UNSCALED:
+        return scaling
+    plain = torch.zeros(train.num_variables, dtype=torch.float64)
+    return replace(scaling, mean=plain, sd=plain + 1, log=plain.bool())

@@ -146,9 +146,21 @@ class LatentSDE(nn.Module):
         """
         asked_from, history = history.device, at_home(history, self.encoder)
         noise = RowNoise.of(history, generator)
-        times, latent = self._rolled_out(history, times, num_samples, noise)
-        samples = self.likelihood.sample(latent.to(history.dtype), noise)
+        times = check_forecast_times(history, times)
+        samples = self.sample_forecast(history.compact(), times, num_samples, noise)
         return Forecast.of(history, times, samples).to(asked_from)
+
+    @torch.no_grad()
+    def sample_forecast(
+        self, history: SeriesBatch, times: Tensor, num_samples: int, noise: RowNoise, *, num_steps: int | None = None
+    ) -> Tensor:
+        """The samples (S, B, H, D) of `forecast`, of a compact history on the model's device, at checked times (B, H).
+
+        Args:
+            num_steps: as in `rollout`, for exported programs.
+        """
+        latent = self._rolled_out(history, times, num_samples, noise, num_steps)
+        return self.likelihood.sample(latent.to(history.dtype), noise)
 
     @torch.no_grad()
     def forecast_mean(
@@ -161,7 +173,8 @@ class LatentSDE(nn.Module):
         """
         asked_from, history = history.device, at_home(history, self.encoder)
         noise = RowNoise.of(history, generator)
-        _, latent = self._rolled_out(history, times, num_samples, noise)
+        times = check_forecast_times(history, times)
+        latent = self._rolled_out(history.compact(), times, num_samples, noise)
         return self.likelihood.mean(latent.to(history.dtype)).mean(0).to(asked_from)
 
     @torch.no_grad()
@@ -187,14 +200,14 @@ class LatentSDE(nn.Module):
         return self.likelihood.mean(latent.to(batch.dtype)).to(asked_from)
 
     def _rolled_out(
-        self, history: SeriesBatch, times: Tensor, num_samples: int, noise: RowNoise
-    ) -> tuple[Tensor, Tensor]:
-        """Times (B, H) and latents (S, B, H, d) of a forecast."""
-        times = check_forecast_times(history, times)
-        mean, root = self.start.at_end(history.compact())
+        self, history: SeriesBatch, times: Tensor, num_samples: int, noise: RowNoise, num_steps: int | None = None
+    ) -> Tensor:
+        """Latents (S, B, H, d) of a forecast."""
+        mean, root = self.start.at_end(history)
         draws = noise.samples("start", num_samples, mean.shape[-1], dtype=mean.dtype)
         z = mean + (root @ draws[..., None])[..., 0]
-        return times, rollout(self.prior.sde, z, history.last_time, times, noise, self.longest_step)
+        law, begin = self.prior.sde, history.last_time
+        return rollout(law, z, begin, times, noise, self.longest_step, num_steps=num_steps)
 
     @torch.no_grad()
     def detail(

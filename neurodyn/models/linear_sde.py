@@ -127,8 +127,11 @@ class LinearSDE(nn.Module):
 
     @torch.no_grad()
     def sample_forecast(self, history: SeriesBatch, times: Tensor, num_samples: int, noise: RowNoise) -> Tensor:
-        """Future values from the exact predictive law, joint over times and variables: (S, B, H, D)."""
-        filtered = self.core.filter(history.compact())
+        """Future values of a compact history from the exact predictive law, joint over times and variables.
+
+        (S, B, H, D), at checked times (B, H).
+        """
+        filtered = self.core.filter(history)
         mean, covariance = filtered.mean[:, -1], filtered.covariance[:, -1]
         steps = torch.diff(times.to(history.times), dim=1, prepend=history.last_time[:, None])
         transition = self.core.law.transition(steps)
@@ -155,7 +158,8 @@ class LinearSDE(nn.Module):
         asked_from, history = history.device, beside(history, self)
         times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
-        return Forecast.of(history, times, self.sample_forecast(history, times, num_samples, noise)).to(asked_from)
+        samples = self.sample_forecast(history.compact(), times, num_samples, noise)
+        return Forecast.of(history, times, samples).to(asked_from)
 
     @torch.no_grad()
     def smooth(self, batch: SeriesBatch, times: Tensor) -> tuple[Tensor, Tensor]:

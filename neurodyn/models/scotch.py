@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ from neurodyn.loss import Loss
 from neurodyn.models.home import at_home
 from neurodyn.nets.encoders import make_encoder
 from neurodyn.noise import RowNoise
-from neurodyn.posteriors.bridge import BridgePosterior, bridge_cost, smoothness
+from neurodyn.posteriors.bridge import BridgePosterior, PerBatch, bridge_cost, smoothness
 from neurodyn.posteriors.graphs import EdgePosterior
 from neurodyn.posteriors.simulated import SimulatedPosterior
 from neurodyn.sde.base import SDE
@@ -173,7 +172,7 @@ class Scotch(nn.Module):
         self.register_buffer("passed", torch.zeros(size, size))
         self.step: Tensor
         self.passed: Tensor
-        self._homes: WeakKeyDictionary[SeriesBatch, SeriesBatch] = WeakKeyDictionary()
+        self._homes: PerBatch[SeriesBatch] = PerBatch()
 
     @classmethod
     def build(cls, **config: Any) -> Scotch:

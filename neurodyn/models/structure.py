@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -178,3 +179,37 @@ def self_correlation(series: SeriesBatch) -> float:
     x, y = one_step.one_step_pairs(series)
     centred = (x - x.mean(0)) * (y - y.mean(0))
     return float(np.median(centred.mean(0) / (x.std(0) * y.std(0))))
+
+
+def known_edges(
+    names: Sequence[str], known: Sequence[str] = (), forbidden: Sequence[str] = ()
+) -> list[list[float | None]] | None:
+    """`ScotchConfig.fixed` from edges in words, "cause>effect": 1 where known, 0 where forbidden; None if none is.
+
+    Raises:
+        ValueError: an edge of other variables, or in both lists.
+    """
+    if not known and not forbidden:
+        return None
+    table: list[list[float | None]] = [[None] * len(names) for _ in names]
+    for option, given, value in (("known", known, 1.0), ("forbidden", forbidden, 0.0)):
+        for words in given:
+            ends = [word.strip() for word in words.split(">")]
+            if len(ends) != 2 or not set(ends) <= set(names):
+                raise ValueError(f"{option}: {words!r} given, 'cause>effect' with two of {', '.join(names)} wanted")
+            i, j = (list(names).index(end) for end in ends)
+            if table[i][j] not in (None, value):
+                raise ValueError(f"known, forbidden: {words!r} given in both")
+            table[i][j] = value
+    return table
+
+
+def edge_table(tables: Array, names: Sequence[str], truth: Array | None = None) -> pd.DataFrame:
+    """A line per possible edge, the surest first: mean and standard deviation over fits (fits, D, D)."""
+    size = len(names)
+    i, j = (part.ravel() for part in np.indices((size, size)))
+    columns = {"source": np.array(names)[i], "target": np.array(names)[j]}
+    frame = pd.DataFrame(columns | {"probability": tables.mean(0)[i, j], "sd": tables.std(0)[i, j]})
+    if truth is not None:
+        frame["true"] = truth[i, j].astype(int)
+    return frame.sort_values("probability", ascending=False, kind="stable", ignore_index=True)

@@ -30,7 +30,7 @@ density of the next value, N(x_k + f(x_k) dt, g² dt), over the intervals that a
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -42,9 +42,18 @@ from neurodyn.posteriors.path_times import path_times
 from neurodyn.sde.graph import GraphLaw
 from neurodyn.series import SeriesBatch
 
+Kept = TypeVar("Kept")
+
 PACE = 5.0
 """How many times faster than other parameters an optimiser like Adam moves the bends."""
 _LOG_2PI = math.log(2 * math.pi)
+
+
+class PerBatch(WeakKeyDictionary[SeriesBatch, Kept]):
+    """What was worked out once for a batch, for as long as the batch lives; not part of a model that is pickled."""
+
+    def __reduce__(self) -> tuple[type[PerBatch[Kept]], tuple[()]]:
+        return type(self), ()
 
 
 class BridgePoints(NamedTuple):
@@ -106,7 +115,7 @@ class BridgePosterior(nn.Module):
             self.slack = nn.Parameter(torch.full((size,), -3.0))  # logit of c
         bend = torch.zeros(size) if steps else torch.ones(size) if bend is None else bend
         self.slow_bend = nn.Parameter(bend / PACE, requires_grad=not steps)
-        self._curves: WeakKeyDictionary[SeriesBatch, _Curves] = WeakKeyDictionary()
+        self._curves: PerBatch[_Curves] = PerBatch()
 
     def bend(self) -> Tensor:
         """(D,): how much of the spline's bends the curve of each variable has."""

@@ -44,7 +44,7 @@ class Start(nn.Module):
         """Mean (B, d) and root (B, d, d) at each row's last observed visit; rows must be compact."""
         mean, root = self.laws(history)
         last = history.present.sum(1) - 1
-        rows = torch.arange(len(last), device=last.device)
+        rows = torch.arange(last.shape[0], device=last.device)
         return mean[rows, last], root[rows, last]
 
 

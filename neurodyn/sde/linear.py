@@ -120,6 +120,10 @@ class LinearLaw(Double, SDE):
             found = found | (drives & found).any(1)
         return found
 
+    def reached_states(self) -> list[int]:
+        """The same as numbers of states."""
+        return [k for k, moved in enumerate(self.reached().tolist()) if moved]
+
     def transition(self, dt: Tensor) -> Transition:
         """Exact transition over every step of `dt` (any shape)."""
         return linear_transition(self.matrix(), self.offset(), self.noise_covariance(), dt)
@@ -245,6 +249,10 @@ class TrendOULaw(LinearLaw):
         if not self.has_ou:
             return self.matrix().new_zeros(self.state_size, 0)
         return torch.nn.functional.pad(self.ou_noise(), (0, 0, self.trend_size, 0))
+
+    def reached_states(self) -> list[int]:
+        """The OU parts, whatever the parameters are."""
+        return list(range(self.trend_size, self.state_size))
 
     def transition(self, dt: Tensor) -> Transition:
         """Closed form: levels move by slope * dt, the OU part decays towards its stationary covariance."""

@@ -144,7 +144,7 @@ def align_rows(values: Tensor, ndim: int) -> Tensor:
 
 def _row_normals(grid: Grid, shape: torch.Size, noise_size: int, rows: RowNoise) -> Tensor:
     """Standard normals (N, *shape, m) whose number k in a row belongs to the row's k-th step that moves."""
-    if not shape or len(rows.keys) != shape[-1]:
+    if not shape or rows.keys.shape[0] != shape[-1]:
         raise ValueError(f"seeds: got {len(rows.keys)}, want one for each row of the last axis of {tuple(shape)}")
     samples = shape[:-1].numel()
     # (samples, rows, N, m): hashed by the row's seed and these indices

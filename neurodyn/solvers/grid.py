@@ -63,9 +63,7 @@ class Grid:
         """Which gap between visits each step lies in: (N,), or (B, N) of a packed grid; the last one after the end."""
         if self.places is None:
             return torch.tensor(self.intervals, device=self.times.device)
-        number = torch.arange(self.num_steps, device=self.times.device).expand(len(self.places), -1)
-        gap = torch.searchsorted(self.places[:, 1:].contiguous(), number.contiguous(), right=True)
-        return gap.clamp_max(max(self.places.shape[1] - 2, 0))
+        return _gap_of_steps(self.places, self.num_steps)
 
     @property
     def visitors(self) -> dict[int, Tensor | None]:
@@ -140,15 +138,43 @@ def packed_grid(ts: Tensor, dt: float, *, rests: bool = False) -> Grid:
     taken = counts + (counts > 0) if rests else counts
     places = torch.nn.functional.pad(taken.cumsum(-1), (1, 0))
     total = int(places[:, -1].max()) if places.numel() else 0
-    grid = Grid(times, times.new_zeros(len(times), total), (0, total), False, places)
-    gap, number = grid.gaps, torch.arange(total, device=times.device)
+    start, steps, moving, resting = _one_after_the_other(times, counts, places, total)
+    return Grid(start, steps, (0, total), not bool(moving.all()), places, resting if rests else None)
+
+
+def fixed_grid(times: Tensor, dt: float, num_steps: int) -> tuple[Grid, Tensor]:
+    """The steps of `packed_grid`, so many in all whatever the times are, and the places (B, T) of the visits.
+
+    For programs whose shapes are settled before the data comes (`torch.export`): nothing is checked, and nothing read
+    back from the device. A row that needs more steps than there are has places beyond the last one.
+
+    Args:
+        times: (B, T) float64, T >= 2, not decreasing.
+    """
+    counts = _own_counts(times.diff(dim=-1), dt).long()
+    places = torch.nn.functional.pad(counts.cumsum(-1), (1, 0))
+    start, steps, _, _ = _one_after_the_other(times, counts, places, num_steps)
+    return Grid(start, steps, (0, num_steps), True), places
+
+
+def _one_after_the_other(
+    times: Tensor, counts: Tensor, places: Tensor, total: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of so many steps a row: starts and the end (B, N + 1), lengths, whether they move, whether they rest, (B, N)."""
+    gap, number = _gap_of_steps(places, total), torch.arange(total, device=times.device)
     part, count = number - places.gather(1, gap), counts.gather(1, gap)
-    moving = (number < places[:, -1:]) & (part < count)
-    resting = (number < places[:, -1:]) & (part == count)
-    steps = torch.where(moving, gaps.gather(1, gap) / count.clamp_min(1), 0.0)
+    inside = number < places[:, -1:]
+    moving, resting = inside & (part < count), inside & (part == count)
+    steps = torch.where(moving, times.diff(dim=-1).gather(1, gap) / count.clamp_min(1), 0.0)
     start = torch.where(moving, times.gather(1, gap) + part * steps, times[:, 1:].gather(1, gap))
-    whole = torch.cat((start, times[:, -1:]), -1)
-    return Grid(whole, steps, (0, total), not bool(moving.all()), places, resting if rests else None)
+    return torch.cat((start, times[:, -1:]), -1), steps, moving, resting
+
+
+def _gap_of_steps(places: Tensor, total: int) -> Tensor:
+    """Which gap each of so many steps lies in, (B, N), the last one after the end."""
+    number = torch.arange(total, device=places.device).expand(places.shape[0], -1)
+    gap = torch.searchsorted(places[:, 1:].contiguous(), number.contiguous(), right=True)
+    return gap.clamp_max(max(places.shape[1] - 2, 0))
 
 
 def rows_by_step(steps: Tensor, rows: Tensor) -> dict[int, Tensor]:

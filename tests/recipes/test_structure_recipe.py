@@ -10,8 +10,9 @@ import pytest
 
 from neurodyn.datasets import load_structure
 from neurodyn.models.scotch import Scotch
+from neurodyn.models.structure import edge_table
 from neurodyn.recipes import structure as recipe
-from neurodyn.recipes.structure import Config, edge_table, load, main, run
+from neurodyn.recipes.structure import Config, load, main, run
 
 
 @pytest.fixture

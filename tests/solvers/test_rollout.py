@@ -156,7 +156,7 @@ def test_the_euler_rollout_has_the_moments_of_the_law_it_comes_near_to() -> None
 def test_noise_root_has_as_many_columns_as_the_noise_reaches_states(name: str, columns: int) -> None:
     law = LAWS[name]()
     covariance = law.transition(torch.tensor([0.0, 1e-6, 0.3, 20.0], dtype=DOUBLE)).covariance.detach()
-    root = noise_root(covariance, law.reached())
+    root = noise_root(covariance, law.reached_states())
     assert root.shape == (4, law.state_size, columns)
     torch.testing.assert_close(root @ root.mT, covariance, atol=1e-12, rtol=1e-12)
 
