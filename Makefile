@@ -69,9 +69,5 @@ $(VENV)/docs: $(VENV)/core
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-<<<<<<< HEAD
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure,sweep,tensorboard]'
-=======
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure,estimators,xarray]'
->>>>>>> 741c3c5b4180783f66b7ec90b1a8dff0bf8fa9f2
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,lint,neural,structure,sweep,tensorboard,estimators,xarray]'
 	touch $@

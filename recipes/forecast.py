@@ -14,12 +14,7 @@ is there; started again, it goes on from there too.
 from __future__ import annotations
 
 import logging
-<<<<<<< HEAD
-from dataclasses import dataclass, replace
-=======
-import sys
-from dataclasses import asdict, dataclass
->>>>>>> 741c3c5b4180783f66b7ec90b1a8dff0bf8fa9f2
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -175,16 +170,7 @@ def run(config: Config) -> Path:
         KeyboardInterrupt: after Ctrl-C, when the report of what is there is written.
     """
     task = load(config)
-<<<<<<< HEAD
-    scaling = Scaling.fit(task.train, log=list(config.log or task.info["log"]))
-    if config.likelihood in UNSCALED:
-        size = task.train.num_variables
-        plain = torch.zeros(size, dtype=torch.float64)
-        scaling = replace(scaling, mean=plain, sd=plain + 1, log=plain.bool())
-=======
     scaling = fit_scaling(task.train, config.log or task.info["log"], config.likelihood)
-    settings = {name: value for name, value in asdict(config).items() if name not in ("folder", "overwrite", "device")}
->>>>>>> 741c3c5b4180783f66b7ec90b1a8dff0bf8fa9f2
     with Run.open(
         settings_of(config), name="forecast", folder=config.folder, seed=config.seed, overwrite=config.overwrite
     ) as run_:
