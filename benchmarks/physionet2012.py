@@ -44,7 +44,7 @@ from neurodyn.training import FitConfig, fit
 COMMAND = "python -m benchmarks.physionet2012"
 SEEDS = (0, 1)
 OURS = "latent SDE"
-STEPS = {"interpolation": 1500, "extrapolation": 800}
+STEPS = {"interpolation": 600, "extrapolation": 800}
 ALONE = "LinearSDE, one per variable"
 PATHS = {"stable LSDE": "lsde", "stable LNSDE": "lnsde", "stable GSDE": "gsde"}  # row: what runs along the path
 ROWS = {
