@@ -1,8 +1,9 @@
 """Run the Python of the pages: `python docs/pages.py [--write] [PAGE ...]`.
 
-Every block of a page marked ```python is run, in order, in one namespace and in a folder of its own. A ```text block
-right after one is what it printed. With --write these blocks are written anew, and the pictures that a page both makes
-and shows are copied into docs/images. A block under the comment <!-- no-run --> is only compiled.
+Every block of a page marked ```python is run, in order, in one namespace and in a folder of its own; the commands of a
+block marked ```shell are run as well, inside the same process. A ```text block right after one is what it printed. With
+--write these blocks are written anew, and the pictures that a page both makes and shows are copied into docs/images. A
+block under the comment <!-- no-run --> is only compiled.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -25,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 
 _BLOCK = re.compile(
-    r"(?P<skip><!-- no-run -->\n\s*)?^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<shown>.*?)^```\n)?",
+    r"(?P<skip><!-- no-run -->\n\s*)?^```(?P<language>python|shell)\n(?P<code>.*?)^```\n"
+    r"(?:\n```text\n(?P<shown>.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
 _IMAGE = re.compile(r"!\[[^\]]*\]\((?P<path>[^)\s]*\.png)\)")
@@ -52,13 +55,32 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def blocks(text: str) -> list[Block]:
-    """The Python blocks of a page, in order."""
+    """The blocks of a page that are run, in order."""
     found = []
     for match in _BLOCK.finditer(text):
         end = match.end("code") + len("```\n")
         line = text.count("\n", 0, match.start("code")) + 1
-        found.append(Block(match["code"], line, match["shown"] or "", not match["skip"], end, match.end()))
+        code = match["code"] if match["language"] == "python" else _calls(match["code"])
+        found.append(Block(code, line, match["shown"] or "", not match["skip"], end, match.end()))
     return found
+
+
+def _calls(shell: str) -> str:
+    """Commands `neurodyn ... [> FILE]`, one a line, as Python that runs them."""
+    return "".join(f"COMMAND({shlex.split(line)!r})\n" for line in shell.splitlines())
+
+
+def command(words: list[str]) -> None:
+    """Run one command of a page; AssertionError if it is none of ours or does not succeed."""
+    from neurodyn.cli import main as neurodyn
+
+    out = None
+    if ">" in words:
+        words, out = words[: words.index(">")], words[-1]
+    assert words[0] == "neurodyn", f"{words[0]} is not run, a command of neurodyn wanted"
+    with open(out, "w", encoding="utf-8") if out else contextlib.nullcontext() as file:
+        with contextlib.redirect_stdout(file) if file else contextlib.nullcontext():
+            assert neurodyn(words[1:]) == 0, f"{shlex.join(words)} failed"
 
 
 def images(page: Path) -> list[Path]:
@@ -69,6 +91,7 @@ def images(page: Path) -> list[Path]:
 def run(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
     """Each block of a page with what it printed, run in `folder`; blocks that are not run are compiled."""
     module = ModuleType(f"page_{page.stem.replace('-', '_')}")
+    module.__dict__["COMMAND"] = command
     sys.modules[module.__name__] = module  # dataclasses and type hints look their module up
     with contextlib.chdir(folder):
         for block in blocks(page.read_text(encoding="utf-8")):

@@ -79,11 +79,35 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.parametrize(
+    ("page", "what"),
+    [("own-sde", "class Bistable(SDE)"), ("own-posterior", "(Posterior)"), ("own-dataset", "def load(")],
+)
+def test_an_extension_is_one_block_of_at_most_30_lines(page: str, what: str) -> None:
+    """Imports included. The page itself, which is run above, fits or forecasts with it, with no other file changed."""
+    text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")
+    block = next(block for block in tool.blocks(text) if what in block.code)
+    assert len([line for line in block.code.splitlines() if line.strip()]) <= 30
+    assert re.search(r"\bfit\(model|neurodyn forecast --dataset", text[block.end :])
+
+
 def test_blocks_are_found_with_their_output_and_lines() -> None:
     text = "# A\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\n<!-- no-run -->\n```python\nx = 2\n```\n"
     first, second = tool.blocks(text)
     assert (first.code, first.line, first.shown, first.runs) == ("print(1)\n", 4, "1\n", True)
     assert (second.code, second.line, second.shown, second.runs) == ("x = 2\n", 13, "", False)
+
+
+def test_commands_are_run_and_must_succeed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    text = "```shell\nneurodyn datasets list > 'a b.txt'\n```\n\n```shell\nneurodyn --version\n```\n"
+    page.write_text(text)
+    printed = [out for _, out in tool.run(page, tmp_path)]
+    assert printed[0] == "" and printed[1].startswith("neurodyn ") and "pbcseq" in (tmp_path / "a b.txt").read_text()
+    for wrong in ("neurodyn datasets lst", "rm x"):
+        page.write_text(f"```shell\n{wrong}\n```\n")
+        with pytest.raises(AssertionError, match=wrong.split()[0]):
+            list(tool.run(page, tmp_path))
 
 
 def test_output_is_written_in_its_place_and_old_output_goes() -> None:
