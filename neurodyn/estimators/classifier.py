@@ -119,7 +119,7 @@ class StableSDEClassifier(ClassifierMixin, Estimator):
             parts = stratified(labelled.labels, (1 - self.validation_fraction, self.validation_fraction), self.seed_)
             train, validation = (labelled.rows(index).trim() for index in parts)
         self.scaling_ = Scaling.fit(train, log=list(self.log))
-        schedules = {} if self.steps is None else {self.reader: {"steps": self.steps}}
+        schedules: dict[str, dict[str, Any]] = {} if self.steps is None else {self.reader: {"steps": self.steps}}
         training = Training(self.seed_, self.device, progress=self.progress, schedules=schedules)
         own = {name: getattr(self, name) for name in ("hidden_size", "form", "path", "intensity")}
         parts_ = (self.scaling_.apply(train), self.scaling_.apply(validation))
