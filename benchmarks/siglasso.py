@@ -3,7 +3,8 @@
 Fifty training, validation and test series of each of four simulated systems. Every model sees the path at 102 random
 times and the target at five, and predicts the target at all times of new series. The score is the mean over time and
 series of half the squared error. Networks have 100 epochs in batches of 32, and keep the weights that did best on the
-validation series; the depth of the signatures is chosen on these too.
+validation series; the depth of the signatures is raised from 1 to 5 at most for as long as that improves the error on
+these.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def _signatures(penalty: str, train: Simulated, validation: Simulated, test: Sim
         model.fit(train.x, train.y, times=train.times, target_times=train.target_times)
         guess = model.predict(validation.x, times=validation.times, target_times=validation.target_times)
         error = float(((guess - validation.y) ** 2).mean())
-        best = (error, model) if best is None or error < best[0] else best
+        if best is not None and error >= best[0]:
+            break
+        best = (error, model)
     found: Array = best[1].predict(test.x, times=test.times, target_times=GRID)
     return found
 
