@@ -47,7 +47,7 @@ def measure(subset: str, name: str, seed: int, steps: int) -> dict[str, Any]:
         ridge = RidgeInterpolation().fit(train)
         fitted = FittedInterpolator(name, ridge, time.monotonic() - started)
     else:
-        schedule = {"steps": steps, "batch_size": 64, "validate_every": max(1, min(50, steps // 2))}
+        schedule = {"steps": steps, "batch_size": 64, "validate_every": max(1, min(100, steps // 2))}
         training = Training(seed=seed, progress=False, device="cpu", schedules={name: schedule})
         fitted = fit_interpolator(name, train, validation, training)
     found: dict[str, Any] = {"seconds": fitted.seconds}

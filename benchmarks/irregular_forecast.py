@@ -38,7 +38,7 @@ ROWS = {"ridge": Entry("ridge", "Ridge regression on the history along straight 
 MODELS = ("last_value", "regressed_last_value", "ridge", "linear_sde", "direct_gru", *STABLE, "latent_sde")
 DEFAULT = tuple(name for name in MODELS if name not in ("linear_sde", "latent_sde"))
 CHANCELESS = ("last_value", "regressed_last_value", "ridge", "linear_sde")
-SCHEDULE = {"steps": 200, "batch_size": 64, "validate_every": 50}
+SCHEDULE = {"steps": 200, "batch_size": 64, "validate_every": 100}
 COLUMNS: dict[str, tuple[str, str, Literal["lower", "higher", ""]]] = {  # score: column, unit, which way is good
     "crps": ("CRPS", "", "lower"),
     "mae": ("MAE", "", "lower"),
@@ -79,7 +79,7 @@ def measure(subset: str, name: str, seed: int, steps: int) -> dict[str, Any]:
         ridge = RidgeForecast(float(until)).fit(train)
         fitted = Fitted(name, ridge, time.monotonic() - started)
     else:
-        schedules = {name: SCHEDULE | {"steps": steps, "validate_every": max(1, min(50, steps // 2))}}
+        schedules = {name: SCHEDULE | {"steps": steps, "validate_every": max(1, min(100, steps // 2))}}
         training = Training(seed=seed, progress=False, device="cpu", schedules=schedules)
         fitted = fit_forecaster(name, train, validation, training)
     history, future = histories(test, until=until)

@@ -9,6 +9,7 @@ systems", ICML, arXiv 2301.11647.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from neurodyn.nets.paths import held
 from neurodyn.nets.signatures import level_scales, signature_size
-from neurodyn.nets.tensor_algebra import exponential, prefix_levels, product
+from neurodyn.nets.tensor_algebra import Levels, prefix_levels
 
 Array = np.ndarray[Any, Any]
 LARS_STEPS = 100
@@ -253,10 +254,17 @@ def _prefixes(path: Tensor, last: Tensor, beyond: Tensor, depth: int) -> Tensor:
     for level in levels:
         level = torch.cat((torch.zeros_like(level[:, :1]), level), 1)
         until.append(level.gather(1, last.unsqueeze(-1).expand(-1, -1, level.shape[-1])))
-    more = torch.zeros(*beyond.shape, path.shape[-1], dtype=path.dtype)
-    more[..., 0] = beyond
-    rest = [more, *(torch.zeros_like(level) for level in until[1:])]
-    return torch.cat(product(until, exponential(rest)), -1)
+    return torch.cat(_then_time(until, beyond, path.shape[-1]), -1)
+
+
+def _then_time(levels: Levels, beyond: Tensor, channels: int) -> Levels:
+    """Chen's identity for one more move, of the first channel alone, which adds to words that end in it."""
+    found = [level.clone() for level in levels]
+    for k in range(1, len(levels) + 1):
+        for j in range(1, k + 1):
+            passed = (beyond**j / math.factorial(j)).unsqueeze(-1)
+            found[k - 1][..., :: channels**j] += passed * levels[k - j - 1] if j < k else passed
+    return found
 
 
 def _broadcast(name: str, times: Any, count: int) -> Array:
