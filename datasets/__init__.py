@@ -30,6 +30,7 @@ _NAMES = (
     "population_dynamics",
     "recordings",
     "uea_ucr",
+    "hopper",
 )
 _STRUCTURES = ("lorenz96", "glycolysis", "coupled_sdes", "dream3", "netsim")
 

@@ -7,7 +7,7 @@ Citation: A. Bagnall et al., The UEA multivariate time series classification arc
 
 Protocol, as in Oh, Lim and Kim (2024), arXiv 2402.14989: the published training and test series are pooled and split
 70/15/15 by a seed, class by class; a fraction of the values is dropped at random, each variable for itself, in all
-three parts. Time is the place in the series, from 0 to 1 for the longest.
+three parts. Time is the place in the series, from 0 to 1 for the longest. `longest` is this loader's own.
 """
 
 from __future__ import annotations
@@ -28,22 +28,28 @@ URL = "https://timeseriesclassification.com/aeon-toolkit/"
 PARTS = (0.7, 0.15, 0.15)
 
 
-def load(subset: str = "BasicMotions", split: int = 0, missing: float = 0.0) -> Splits:
+def load(subset: str = "BasicMotions", split: int = 0, missing: float = 0.0, longest: int | None = None) -> Splits:
     """Splits with class codes as labels; `info["classes"]` has their names.
 
     Args:
         subset: name of a set, as the archives spell it.
         split: seed of the split and of what is dropped.
         missing: fraction of the values to drop, from 0 to below 1; every series keeps one at least.
+        longest: a set with longer series is thinned first: means over the shortest blocks of equal length that leave no
+            more than so many values of any series.
 
     Raises:
-        ValueError: a fraction out of range, a class with fewer than three series, an altered file.
+        ValueError: a fraction out of range, a length below one, a class with fewer than three series, an altered file.
         FileNotFoundError: no file and no network.
     """
     if not 0 <= missing < 1:
         raise ValueError(f"missing: {missing} given, a fraction from 0 to below 1 wanted")
+    if longest is not None and longest < 1:
+        raise ValueError(f"longest: {longest} given, 1 or more values wanted")
     tell_no_licence(f"uea_ucr {subset}", "timeseriesclassification.com")
     values, labels, classes = pooled(subset)
+    if longest is not None:
+        values = block_means(values, -(-values.shape[1] // longest))
     length = int((~np.isnan(values)).any(2).sum(1).max())
     times = np.arange(values.shape[1]) / max(length - 1, 1)
     known = torch.as_tensor(~np.isnan(values))
@@ -90,6 +96,18 @@ def pooled(subset: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     wide = [np.pad(p, ((0, 0), (0, length - p.shape[1]), (0, 0)), constant_values=np.nan) for p in parts]
     classes, labels = np.unique(names, return_inverse=True)
     return np.concatenate(wide).astype(np.float32), labels.astype(np.int64), tuple(str(name) for name in classes)
+
+
+def block_means(values: np.ndarray, size: int) -> np.ndarray:
+    """Means over blocks of `size` times of values (n, T, D), of what is not NaN: (n, T / size rounded up, D)."""
+    if size == 1:
+        return values
+    rest = -values.shape[1] % size
+    wide = np.pad(values, ((0, 0), (0, rest), (0, 0)), constant_values=np.nan)
+    blocks = wide.reshape(len(values), -1, size, values.shape[2])
+    count = (~np.isnan(blocks)).sum(2)
+    total = np.nansum(blocks, 2)
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
 def _from_archive(subset: str) -> Path:

@@ -79,8 +79,13 @@ class ClassifierConfig:
     """Of the SDEs and the CDE."""
     intensity: bool = False
     """Whether these also see how often each variable has been observed."""
-    longest_step: float = 0.1
-    """Of the SDEs, in units of time."""
+    pace: float = 10.0
+    """Units of the SDEs' own time, in which their rates are of order one, in one of the batch's: a series of so many
+    relaxation times per unit."""
+    longest_step: float = 0.25
+    """Of the SDEs, in their own time."""
+    mean: bool = True
+    """Whether the class is read off the mean of the SDEs' state over time, too, and not only off where it ends."""
     dropout: float = 0.1
     """Of the read-out's hidden layer."""
 
@@ -91,6 +96,8 @@ class ClassifierConfig:
             choices = READERS if name == "reader" else ("theory", "released")
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, want one of {', '.join(choices)}")
+        if not self.pace > 0:
+            raise ValueError(f"pace: got {self.pace}, want a positive number")
         if self.num_variables < 1 or self.hidden_size < 1:
             raise ValueError(
                 f"num_variables, hidden_size: got {self.num_variables} and {self.hidden_size}, want 1 or more"
@@ -126,9 +133,10 @@ class SeriesClassifier(nn.Module):
             self.reader = GRUD(size, hidden)
         else:
             self.reader = RecurrentEncoder(size, hidden, config.reader, hidden)
+        read = hidden * (1 + (config.mean and isinstance(self.reader, ControlledSDE)))
         self.readout = nn.Sequential(
-            nn.LayerNorm(hidden),
-            nn.Linear(hidden, hidden),
+            nn.LayerNorm(read),
+            nn.Linear(read, hidden),
             nn.SiLU(),
             nn.Dropout(config.dropout),
             nn.Linear(hidden, config.num_classes),
@@ -154,7 +162,8 @@ class SeriesClassifier(nn.Module):
         """Log-probabilities of the classes for each sample path, (S, B, K); S = 1 where the reader draws none."""
         batch = at_home(batch, self).compact()
         if self.random:
-            state = self.reader(batch, num_samples, noise=noise)
+            batch = batch._with(times=batch.times * self.settings.pace)
+            state = self.reader(batch, num_samples, mean=self.settings.mean, noise=noise)
         else:
             state = self.reader(batch).summary[None]
         found: Tensor = self.readout(state).log_softmax(-1)

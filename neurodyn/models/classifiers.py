@@ -36,15 +36,14 @@ CLASSIFIERS: dict[str, Entry] = {
 """By name, in the order in which a recipe fits them."""
 
 SCHEDULE: dict[str, Any] = {
-    "steps": 400,
-    "batch_size": 32,
+    "steps": 150,
+    "batch_size": 64,
     "learning_rate": 1e-2,
     "optimizer": "adamw",
     "weight_decay": 1e-2,
     "warmup_steps": 20,
     "clip_norm": 5.0,
-    "validate_every": 20,
-    "patience": 8,
+    "validate_every": 25,
 }
 """Settings of `FitConfig` for a few hundred series."""
 
@@ -108,6 +107,7 @@ def fit_classifier(
     num_classes: int,
     training: Training | None = None,
     *,
+    hide: float = 0.0,
     folder: Path | None = None,
     **settings: Any,
 ) -> FittedClassifier:
@@ -118,15 +118,19 @@ def fit_classifier(
         train, validation: standardised, on the CPU, with class codes as labels.
         num_classes: K.
         training: settings that all share; schedules by name.
+        hide: largest share of the observations that a network's training step leaves out, drawn anew for each step from
+            0 to it: the same series then looks different each time, and fewer observations later are nothing new.
         folder: of this classifier alone; a fit that was killed goes on from there.
         settings: of `ClassifierConfig`, for networks: hidden_size, form, path, ...
 
     Raises:
-        ValueError: an unknown name or setting, and what `fit` raises.
+        ValueError: an unknown name or setting, a share out of range, and what `fit` raises.
         ImportError: "logsignature" without scikit-learn.
     """
     if name not in CLASSIFIERS:
         raise ValueError(f"name: {name!r} given, one of {', '.join(CLASSIFIERS)} wanted")
+    if not 0 <= hide < 1:
+        raise ValueError(f"hide: {hide} given, a share from 0 to below 1 wanted")
     training = training or Training()
     started = time.monotonic()
     if name not in READERS:
@@ -138,5 +142,11 @@ def fit_classifier(
             num_variables=train.num_variables, num_classes=num_classes, reader=name, **settings
         )
     config = training.config(name, SCHEDULE)
-    result = fit(model, train, validation, config, folder=folder, validate=validation_score)
+
+    def augment(rows: SeriesBatch, generator: torch.Generator) -> SeriesBatch:
+        return rows.drop_observed(hide * float(torch.rand((), generator=generator)), generator)[0]
+
+    result = fit(
+        model, train, validation, config, folder=folder, validate=validation_score, augment=augment if hide else None
+    )
     return FittedClassifier(name, model, result.seconds, result)

@@ -24,6 +24,8 @@ from neurodyn.series import SeriesBatch
 from neurodyn.spelling import check_options
 
 Task = Literal["interpolate", "forecast"]
+CHUNK = 4_000_000
+"""Numbers of a state's path that are held at once while values are drawn."""
 
 
 class Neighbours(NamedTuple):
@@ -213,14 +215,25 @@ class PathModel(nn.Module):
         """Sample values at `times`, as `interpolate` takes them."""
         asked_from, known = batch.device, at_home(batch, self)
         at, noise = _asked(known, times), RowNoise.of(batch, generator)
-        location, scale, df = self.laws(known.compact(), at, num_samples, noise)
+        compact, size = known.compact(), self.settings.hidden_size
+        # rows are their own, so as many at a time as fit into memory
+        count = max(1, CHUNK // (num_samples * (compact.num_times + at.shape[1]) * size))
+        drawn = []
+        for first in range(0, len(known), count):
+            rows = slice(first, first + count)
+            drawn.append(self._draw(compact.rows(rows), at[rows], num_samples, RowNoise.keyed(noise.keys[rows])))
+        return Forecast.of(known, at, torch.cat(drawn, 1)).to(asked_from)
+
+    def _draw(self, known: SeriesBatch, at: Tensor, num_samples: int, noise: RowNoise) -> Tensor:
+        """Values (S, B, Q, D)."""
+        location, scale, df = self.laws(known, at, num_samples, noise)
         # Bailey (1994), "Polar generation of random variates with the t-distribution": exact for any df
         radius, angle = (
             noise.uniform(purpose, num_samples, *location.shape[2:]).transpose(0, 1).to(location.device)
             for purpose in ("radius", "angle")
         )
         draw = (df * torch.expm1(-2 / df * radius.log())).sqrt() * torch.cos(2 * math.pi * angle)
-        return Forecast.of(known, at, location + scale * draw.to(location.dtype)).to(asked_from)
+        return location + scale * draw.to(location.dtype)
 
     def forecast(
         self, history: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None

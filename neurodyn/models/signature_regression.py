@@ -9,6 +9,8 @@ systems", ICML, arXiv 2301.11647.
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,9 +19,10 @@ from torch import Tensor
 
 from neurodyn.nets.paths import held
 from neurodyn.nets.signatures import level_scales, signature_size
-from neurodyn.nets.tensor_algebra import exponential, prefix_levels, product
+from neurodyn.nets.tensor_algebra import Levels, prefix_levels
 
 Array = np.ndarray[Any, Any]
+LARS_STEPS = 100
 CHUNK = 20_000_000
 """Numbers that are held at once while signatures are computed."""
 
@@ -46,10 +49,12 @@ class SignatureRegression(RegressorMixin, BaseEstimator):
     mean total variation over the training series, a number that does not depend on the series.
 
     Args:
-        depth: level N of the signatures; if None, the one from 1 to `max_depth` with the best cross-validation, in
-            which a series is on one side of a fold with all its targets.
+        depth: level N of the signatures; if None, it is raised from 1 to `max_depth` at most for as long as that
+            improves the cross-validation, in which a series is on one side of a fold with all its targets.
         max_depth: see `depth`.
-        penalty: "lasso" or "ridge", their strength chosen in the same folds.
+        penalty: "lasso" or "ridge", their strength chosen in the same folds. The Lasso's whole path of solutions is
+            followed (LARS), up to 100 steps: words of one level are so alike that coordinate descent takes long, and
+            stops at penalties that are too large.
         level_weights: whether level k counts k! times, which evens out the factorial decay of signatures: the penalty
             of the paper's theory. Its code has it off, too, unless asked.
         start: whether the value of the channels at the first visit counts, and not only how they move: the path then
@@ -113,8 +118,9 @@ class SignatureRegression(RegressorMixin, BaseEstimator):
         for depth in depths:
             design = self._design(path, clock, when, depth)[known]
             model, error = self._regress(design, targets, groups)
-            if best is None or error < best[0]:
-                best = (error, depth, model)
+            if best is not None and error >= best[0]:
+                break
+            best = (error, depth, model)
         assert best is not None
         _, self.depth_, self.regression_ = best
         return self
@@ -206,7 +212,8 @@ class SignatureRegression(RegressorMixin, BaseEstimator):
 
     def _regress(self, design: Array, targets: Array, groups: Array) -> tuple[Any, float]:
         """The fitted regression, and its mean squared error in cross-validation."""
-        from sklearn.linear_model import LassoCV, MultiTaskLassoCV, Ridge
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LassoCV, LassoLarsCV, MultiTaskLassoCV, Ridge
         from sklearn.model_selection import GroupKFold
 
         count = min(self.cv, len(np.unique(groups)))
@@ -218,8 +225,14 @@ class SignatureRegression(RegressorMixin, BaseEstimator):
             errors = np.mean([_ridge_errors(design, targets, train, test, alphas) for train, test in folds], 0)
             best = int(errors.argmin())
             return Ridge(alphas[best], solver="svd").fit(design, goal), float(errors[best])
-        model = (LassoCV if single else MultiTaskLassoCV)(cv=folds, max_iter=2000, tol=1e-3)
-        model.fit(design, goal)
+        if single and np.ptp(design, axis=0).any():
+            model = LassoLarsCV(cv=folds, max_iter=LARS_STEPS)
+        else:  # several targets; or words that never change, among which LARS finds no path
+            model = (LassoCV if single else MultiTaskLassoCV)(cv=folds, max_iter=2000, tol=1e-3)
+        with warnings.catch_warnings():
+            # LARS tells of each word that it leaves out because others say the same
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(design, goal)
         return model, float(model.mse_path_.mean(-1).min())
 
 
@@ -241,10 +254,17 @@ def _prefixes(path: Tensor, last: Tensor, beyond: Tensor, depth: int) -> Tensor:
     for level in levels:
         level = torch.cat((torch.zeros_like(level[:, :1]), level), 1)
         until.append(level.gather(1, last.unsqueeze(-1).expand(-1, -1, level.shape[-1])))
-    more = torch.zeros(*beyond.shape, path.shape[-1], dtype=path.dtype)
-    more[..., 0] = beyond
-    rest = [more, *(torch.zeros_like(level) for level in until[1:])]
-    return torch.cat(product(until, exponential(rest)), -1)
+    return torch.cat(_then_time(until, beyond, path.shape[-1]), -1)
+
+
+def _then_time(levels: Levels, beyond: Tensor, channels: int) -> Levels:
+    """Chen's identity for one more move, of the first channel alone, which adds to words that end in it."""
+    found = [level.clone() for level in levels]
+    for k in range(1, len(levels) + 1):
+        for j in range(1, k + 1):
+            passed = (beyond**j / math.factorial(j)).unsqueeze(-1)
+            found[k - 1][..., :: channels**j] += passed * levels[k - j - 1] if j < k else passed
+    return found
 
 
 def _broadcast(name: str, times: Any, count: int) -> Array:

@@ -46,9 +46,10 @@ class LTCCell(nn.Module):
         """The state after the gap, under the input x."""
         drive, leak, gain = self.read(x), self.log_leak.exp(), self.log_gain.exp()
         step = (gap + self.log_dwell.exp()) / self.unfolds
+        rise, base = step * gain, 1 + step * leak
         for _ in range(self.unfolds):
-            gate = gain * torch.sigmoid(drive + self.recur(state))
-            state = (state + step * gate * self.target) / (1 + step * (leak + gate))
+            gate = rise * torch.sigmoid(torch.addmm(drive, state, self.recur.weight.mT))
+            state = torch.addcmul(state, gate, self.target) / (base + gate)
         return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -18,6 +19,7 @@ from neurodyn.series import SeriesBatch
 from neurodyn.solvers.brownian import Brownian
 from neurodyn.solvers.grid import Grid, packed_grid
 from neurodyn.solvers.native import integrate_visits
+from neurodyn.solvers.tanh_steps import tanh_states
 
 
 def num_channels(num_variables: int, intensity: bool = False) -> int:
@@ -53,6 +55,7 @@ class ControlledSDE(nn.Module):
         num_samples: int = 1,
         *,
         at: Tensor | None = None,
+        mean: bool = False,
         noise: RowNoise | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -62,11 +65,15 @@ class ControlledSDE(nn.Module):
             num_samples: S, how many paths of each series.
             at: (B, Q), not decreasing along a row, instead of after the last visit. The state starts at a row's first
                 visit; after its last one the path stands still, and the state goes on.
+            mean: whether the mean over the time from the first visit to the last stands behind the state after it:
+                (S, B, 2 d). A law that forgets fast has in it what happened early. Not with `at`.
             noise: random numbers of the rows; drawn from `generator` if not given.
 
         Raises:
-            ValueError: a batch with another number of variables than the law was made for.
+            ValueError: a batch with another number of variables than the law was made for; a mean with `at`.
         """
+        if mean and at is not None:
+            raise ValueError("mean: got True with times in `at`, want one of them")
         batch = batch.compact()
         path = control_path(batch, self.path, intensity=self.intensity)
         _check_channels(path.num_channels, self.law.control_size)
@@ -79,17 +86,29 @@ class ControlledSDE(nn.Module):
             where = grid.times[:, :-1]
             elapsed = (where - grid.times[:, :1]).to(z0)
             pull, level = self.law.prepare(elapsed, path.value(path.clock(where)))
-            pulls, levels = pull.unbind(1), level.unbind(1)
-
-            def drift(k: int, t: Time, u: Tensor) -> Tensor:
-                return self.law.velocity(u, pulls[k])
-
-            def diffusion(k: int, t: Time, u: Tensor) -> Tensor:
-                return self.law.spread(u, levels[k]).expand_as(u)
-
             source = Brownian(grid, z0.shape[:-1], self.law.state_size, seeds=noise, dtype=z0.dtype, device=z0.device)
-            states = integrate_visits(drift, diffusion, z0, grid, source).states
-        return self.law.outer(states[..., -1, :] if place is None else _at(states, place))
+            form = self.law.tanh_form(pull, level)
+            if form is not None:
+                states = tanh_states(form, z0, grid.steps, source.increments()).movedim(0, -2)
+            else:
+                kept = _at_every_step(grid) if mean or place is not None else grid
+                states = self._loop(z0, pull, level, kept, source)
+        if not mean:
+            return self.law.outer(states[..., -1, :] if place is None else _at(states, place))
+        states = self.law.outer(states)
+        return torch.cat((states[..., -1, :], time_mean(states, grid.steps)), -1)
+
+    def _loop(self, z0: Tensor, pull: Tensor, level: Tensor, grid: Grid, source: Brownian) -> Tensor:
+        """(S, B, T, d) at the grid's visits, for any law."""
+        pulls, levels = pull.unbind(1), level.unbind(1)
+
+        def drift(k: int, t: Time, u: Tensor) -> Tensor:
+            return self.law.velocity(u, pulls[k])
+
+        def diffusion(k: int, t: Time, u: Tensor) -> Tensor:
+            return self.law.spread(u, levels[k]).expand_as(u)
+
+        return integrate_visits(drift, diffusion, z0, grid, source).states
 
 
 class NeuralCDE(nn.Module):
@@ -150,7 +169,7 @@ class NeuralCDE(nn.Module):
             return torch.tanh(self.field(z)).unflatten(-1, (self.hidden_size, self.channels))
 
         kind = {"method": "heun", "noise_type": "general", "sde_type": "stratonovich"}
-        states = integrate_visits(still, field, z0, grid, increments, **kind).states  # type: ignore[arg-type]
+        states = integrate_visits(still, field, z0, _at_every_step(grid), increments, **kind).states  # type: ignore[arg-type]
         assert place is not None
         if at is None:  # a visit with nothing observed has the features of the one before
             place = place.gather(1, (batch.present.cumsum(1) - 1).clamp_min(0))
@@ -158,7 +177,7 @@ class NeuralCDE(nn.Module):
 
 
 def _grid(visits: Tensor, at: Tensor | None, longest: float) -> tuple[Grid, Tensor | None]:
-    """A grid whose places are all visits and times asked for, sorted, and which of them were asked for (B, Q)."""
+    """A grid from start to end that steps on all visits and times asked for, and at which steps those asked for are."""
     times = visits
     if at is not None:
         if at.ndim != 2 or at.shape[0] != visits.shape[0]:
@@ -167,21 +186,39 @@ def _grid(visits: Tensor, at: Tensor | None, longest: float) -> tuple[Grid, Tens
         times = torch.cat((visits, at.to(visits).maximum(visits[:, :1])), 1)
     times, order = torch.sort(times, dim=1, stable=True)
     span = float((times[:, -1] - times[:, 0]).amax()) if math.isinf(longest) else 0.0
-    grid = packed_grid(times, longest if math.isfinite(longest) else max(span, 1.0))
-    if not grid.num_steps:  # single visits: one step of no length, so that a solution has a shape
-        still = torch.zeros_like(grid.times)
-        grid = Grid(grid.times.expand(-1, 2), still, (0, 1), True, grid.places)
+    packed = packed_grid(times, longest if math.isfinite(longest) else max(span, 1.0))
+    assert packed.places is not None
+    if packed.num_steps:
+        grid = Grid(packed.times, packed.steps, (0, packed.num_steps), packed.idle)
+    else:  # single visits: one step of no length, so that a solution has a shape
+        grid = Grid(packed.times.expand(-1, 2), torch.zeros_like(packed.times), (0, 1), True)
     if at is None:
         return grid, None
     # where each time went when they were sorted
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
     )
-    return grid, rank[:, visits.shape[1] :]
+    return grid, packed.places.gather(1, rank[:, visits.shape[1] :])
+
+
+def time_mean(states: Tensor, steps: Tensor) -> Tensor:
+    """(..., B, d), the means over time of states (..., B, N + 1, d), each held over the step (B, N) that it starts.
+
+    Of a row that takes no time, its first state.
+    """
+    span = steps.sum(1, keepdim=True)
+    first = torch.zeros_like(steps)
+    first[:, 0] = 1.0
+    share = torch.where(span > 0, steps / torch.where(span > 0, span, 1.0), first).to(states)
+    return (share.unsqueeze(-2) @ states[..., :-1, :]).squeeze(-2)
+
+
+def _at_every_step(grid: Grid) -> Grid:
+    return dataclasses.replace(grid, index=tuple(range(grid.num_steps + 1)))
 
 
 def _at(states: Tensor, place: Tensor) -> Tensor:
-    """Of states (..., B, K, d) those of numbers (B, T): (..., B, T, d)."""
+    """Of states (..., B, N + 1, d) those of numbers (B, T): (..., B, T, d)."""
     index = place.unsqueeze(-1).expand(*place.shape, states.shape[-1])
     return states.gather(-2, index.expand(*states.shape[:-3], *index.shape))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,23 @@ from torch import Tensor, nn
 from neurodyn.sde.base import SDE, Time
 
 Control = Callable[[Time], Tensor]
+
+
+class TanhForm(NamedTuple):
+    """velocity(u) = outside tanh(inside u + pull) + shift - rate u,  spread(u) = level, or level u: see `tanh_form`.
+
+    Attributes:
+        inside: (h, d). outside: (d, h). pull: (..., h). shift: (d,) or (..., d). rate: (), per unit of time.
+        level: (..., d). multiplies: whether the level multiplies the state.
+    """
+
+    inside: Tensor
+    outside: Tensor
+    pull: Tensor
+    shift: Tensor
+    rate: Tensor
+    level: Tensor
+    multiplies: bool
 
 
 class ControlledLaw(nn.Module):
@@ -40,6 +58,14 @@ class ControlledLaw(nn.Module):
     def spread(self, u: Tensor, level: Tensor) -> Tensor:
         """The diagonal of the diffusion (..., d) at u (..., d), given what `prepare` made for the same time."""
         raise NotImplementedError(f"{type(self).__name__} has no spread")
+
+    def tanh_form(self, pull: Tensor, level: Tensor) -> TanhForm | None:
+        """The law at all steps in the form that is solved without autograd inside the loop, if it has that form.
+
+        Args:
+            pull, level: what `prepare` made.
+        """
+        return None
 
     def inner(self, z: Tensor) -> Tensor:
         """u of z, (..., d)."""

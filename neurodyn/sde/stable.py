@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodyn.sde.base import SDE, Time
-from neurodyn.sde.controlled import Along, Control, ControlledLaw
+from neurodyn.sde.controlled import Along, Control, ControlledLaw, TanhForm
 from neurodyn.sde.lipschitz import LipschitzField, bounded_linear
 
 
@@ -137,6 +137,11 @@ class NeuralLSDE(_Stable):
         """sigma(t)."""
         return level
 
+    def tanh_form(self, pull: Tensor, level: Tensor) -> TanhForm:
+        """See `ControlledLaw`."""
+        turn = self.turn.weight
+        return TanhForm(turn, -(self._strengths() * turn.mT), pull, turn.new_zeros(()), self.margin, level, False)
+
     def _strengths(self) -> Tensor:
         return self.bound * torch.tanh(self.weights)
 
@@ -187,6 +192,13 @@ class NeuralLNSDE(_Contracting):
         """sigma(t) u."""
         return level * u
 
+    def tanh_form(self, pull: Tensor, level: Tensor) -> TanhForm | None:
+        """See `ControlledLaw`; a field of several layers has none."""
+        if len(self.field.middle):
+            return None
+        last = self.field.last
+        return TanhForm(self.field.first.weight, last.weight, pull, last.bias, self.stiffness, level, True)
+
 
 class NeuralGSDE(_Contracting):
     """Geometric: dz = gamma(t, z, X(t)) z dt + sigma(t) z dW, z > 0, with gamma = -k log z + field(log z, X, t).
@@ -213,6 +225,14 @@ class NeuralGSDE(_Contracting):
     def spread(self, u: Tensor, level: Tensor) -> Tensor:
         """sigma(t), of u = log z."""
         return level
+
+    def tanh_form(self, pull: Tensor, level: Tensor) -> TanhForm | None:
+        """See `ControlledLaw`; a field of several layers has none."""
+        if len(self.field.middle):
+            return None
+        own, correction = pull.split((pull.shape[-1] - self.state_size, self.state_size), -1)
+        last, rate = self.field.last, self.margin + self.field.bound
+        return TanhForm(self.field.first.weight, last.weight, own, last.bias - correction, rate, level, False)
 
     def inner(self, z: Tensor) -> Tensor:
         """log z."""

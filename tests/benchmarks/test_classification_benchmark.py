@@ -8,6 +8,9 @@ from benchmarks.classification import MISSING, measure, records, rows
 def test_one_job_scores_a_real_set(data_folder):
     found = measure("most_frequent", "theory", "ItalyPowerDemand", 50, 0, 10)
     assert found["accuracy"] == pytest.approx(0.5, abs=0.02) and found["log_score"] == pytest.approx(0.693, abs=0.01)
+    assert "shift" not in found
+    shift = measure("most_frequent", "theory", "ItalyPowerDemand", 0, 0, 10)["shift"]
+    assert list(shift) == ["0", "30", "50", "70"] and len(set(shift.values())) == 1
 
 
 def test_rows_are_models_and_forms():
@@ -21,7 +24,8 @@ def test_rows_are_models_and_forms():
 
 def test_tables_hold_means_over_sets_and_seeds():
     def cell(accuracy):
-        return {"accuracy": accuracy, "log_score": 1.0, "calibration_error": 0.1, "seconds": 2.0}
+        shift = {"0": accuracy, "30": accuracy - 0.1, "50": accuracy - 0.2, "70": accuracy - 0.3}
+        return {"accuracy": accuracy, "log_score": 1.0, "calibration_error": 0.1, "seconds": 2.0, "shift": shift}
 
     results = {
         f"CfC, {subset}, {share} %, seed {seed}": cell(0.9 - share / 100 / (2 if subset == "A" else 4) + 0.02 * seed)
@@ -35,4 +39,6 @@ def test_tables_hold_means_over_sets_and_seeds():
     mean = made["classification/missing", "CfC", "70 %"]
     assert mean.value == pytest.approx(0.91 - 0.2625) and mean.seeds == (0, 1)
     assert made["classification/missing", "CfC", "lost from 0 to 70 %"].value == pytest.approx(0.2625)
+    assert made["classification/shift", "CfC", "50 %"].value == pytest.approx(0.71)
+    assert made["classification/shift", "CfC", "lost from 0 to 70 %"].value == pytest.approx(0.3)
     assert made["classification/scores", "CfC", "fit"].unit == "s"

@@ -62,9 +62,19 @@ def test_an_archive_becomes_splits_with_dropped_observations(cache):
     assert (cache / "uea_ucr" / "Toy.npz").is_file()
 
 
+def test_long_series_become_means_over_blocks():
+    values = np.arange(10.0, dtype=np.float32).reshape(1, 10, 1)
+    values[0, 4] = values[0, 6:9] = np.nan
+    thinned = uea_ucr.block_means(values, 3)
+    np.testing.assert_array_equal(thinned[0, :, 0], [1, 4, np.nan, 9])  # 3 and 5; none; the last block has one value
+    assert uea_ucr.block_means(values, 1) is values
+
+
 def test_bad_input_is_named(cache):
     with pytest.raises(ValueError, match="missing: 1.0 given"):
         uea_ucr.load("Toy", missing=1.0)
+    with pytest.raises(ValueError, match="longest: 0 given"):
+        uea_ucr.load("Toy", longest=0)
     (cache / "uea_ucr" / "Toy.npz").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match="Toy.npz: altered or cut short"):
         uea_ucr.pooled("Toy")
@@ -96,3 +106,6 @@ def test_real_sets(data_folder, name, rows, size, classes):
     assert sum(len(part) for part in splits[:3]) == rows and splits.train.num_variables == size
     assert len(splits.info["classes"]) == classes == int(splits.train.labels.max()) + 1
     assert max(float(part.times.max()) for part in splits[:3]) == pytest.approx(1.0)
+    short = uea_ucr.load(name, longest=50)
+    assert max(part.num_times for part in short[:3]) <= 50 and short.train.ids == splits.train.ids
+    assert max(float(part.times.max()) for part in short[:3]) == pytest.approx(1.0)
