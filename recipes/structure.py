@@ -6,9 +6,10 @@
     python recipes/structure.py --data my.csv ... --known "bili>albumin" --forbidden "albumin>bili"
     python recipes/structure.py --data my.csv ... --intervene bili=4
 
-Values are standardised over all series. The edges' probabilities are means over several fits from different weights;
-their standard deviations are in the table. The law of motion is then fitted under the graph of the edges above the
-threshold, for forecasts of the last part of the series, and for what would follow if variables were held at values.
+Values are standardised over all series. The edges' probabilities, and the scores that rank them, are means over several
+fits from different weights; standard deviations are in the table. The law of motion is then fitted under the graph of
+the edges above the threshold, for forecasts of the last part of the series, and for what would follow if variables were
+held at values.
 
 A run that was killed goes on when it is started again with the same --folder.
 """
@@ -195,13 +196,12 @@ def run(config: Config) -> Path:
             log.warning("%s", _unresolved(correlation))
         write_json(run_.path("scaling.json"), scaling.to_dict())
         fits = _fits(config, scaled, task.series.variables, run_)
-        tables = np.stack([fit.scores for fit in fits])
         others: dict[str, LearnedStructure] = {
             name: learn_structure(name, scaled, seed=config.seed) for name in config.baselines
         }
         law = law_of_graph(
             scaled,
-            tables.mean(0) > config.threshold,
+            _tables(fits)[0].mean(0) > config.threshold,
             seed=config.seed,
             device=config.device,
             steps=20 if config.quick else config.steps or 1000,
@@ -234,26 +234,35 @@ def _fits(config: Config, scaled: SeriesBatch, names: tuple[str, ...], run_: Run
                 folder=run_.path("models", f"{name}-{seed}"),
                 steps=config.steps,
                 settings=chosen,
+                calibrate=True,
             )
         )
     return found
 
 
-def edge_table(tables: Array, names: tuple[str, ...], truth: Array | None = None) -> pd.DataFrame:
-    """A line per possible edge, the surest first: mean and standard deviation over fits (fits, D, D)."""
+def _tables(fits: list[LearnedStructure]) -> tuple[Array, Array]:
+    """Probabilities and scores of all fits, (fits, D, D) each."""
+    found = [(fit.scores if fit.probabilities is None else fit.probabilities, fit.scores) for fit in fits]
+    return np.stack([p for p, _ in found]), np.stack([s for _, s in found])
+
+
+def edge_table(probabilities: Array, scores: Array, names: tuple[str, ...], truth: Array | None = None) -> pd.DataFrame:
+    """A line per possible edge, the highest score first: means and standard deviations over fits (fits, D, D)."""
     size = len(names)
     i, j = (part.ravel() for part in np.indices((size, size)))
     frame = pd.DataFrame(
         {
             "source": np.array(names)[i],
             "target": np.array(names)[j],
-            "probability": tables.mean(0)[i, j],
-            "sd": tables.std(0)[i, j],
+            "probability": probabilities.mean(0)[i, j],
+            "sd": probabilities.std(0)[i, j],
+            "score": scores.mean(0)[i, j],
+            "score sd": scores.std(0)[i, j],
         }
     )
     if truth is not None:
         frame["true"] = truth[i, j].astype(int)
-    return frame.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
+    return frame.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
 def _report(
@@ -267,9 +276,9 @@ def _report(
     correlation: float,
 ) -> Path:
     names = task.series.variables
-    tables = np.stack([fit.scores for fit in fits])
-    mean = tables.mean(0)
-    table = edge_table(tables, names, task.truth)
+    probabilities, scores = _tables(fits)
+    mean = probabilities.mean(0)
+    table = edge_table(probabilities, scores, names, task.truth)
     run_.save_table("edges", table)
     run_.save_table("probabilities", pd.DataFrame(mean, index=pd.Index(names, name="drives"), columns=list(names)))
     _write_graphml(mean, names, config.threshold, run_.path("graph.graphml"))
@@ -317,15 +326,18 @@ def _report(
         data_text=task.source,
         time_label=f"time ({task.time_unit})",
         model_text=(
-            f"{STRUCTURE_LEARNERS[fits[0].name].about} An edge's probability is its mean over a price of edges that "
-            "rises during training: high for edges that give way last. It says how well a variable's past explains "
-            "another's motion given all others that were observed; a hidden common cause can look like an edge."
+            f"{STRUCTURE_LEARNERS[fits[0].name].about} The price of an edge rises during training. An edge's score is "
+            "its mean probability on the way, high for edges that give way last. The probability in the table says "
+            "what a score is worth, by the scores of edges between variables of different series, which cannot drive "
+            "each other; for a single series, which has no such partner, it is the score. Both say how well a "
+            "variable's past explains another's motion given all others that were observed; a hidden common cause can "
+            "look like an edge."
         ),
         model_facts={
             "edges": f"{sure} of {mean.size} above {config.threshold:g}",
             "fits": f"{len(fits)}, {sum(fit.seconds for fit in fits):.0f} s",
             "correlation with itself one step later": f"{correlation:.2f} (median over variables)",
-            "surest edges": ", ".join(
+            "edges of the highest score": ", ".join(
                 f"{line.source} > {line.target} ({line.probability:.2f} +- {line.sd:.2f})"
                 for line in shown[shown.source != shown.target].itertuples()
             ),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from neurodyn.models.baselines import one_step
 from neurodyn.models.scotch import Scotch
+from neurodyn.models.unlinked import edge_probabilities, unlinked
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, FitResult, fit
 
@@ -58,16 +59,23 @@ STRUCTURE_LEARNERS: dict[str, StructureLearner] = {
     "scotch_step": StructureLearner(
         "SCOTCH, one step", "The same with a one-step map in place of a law of motion.", None, {"posterior": "step"}
     ),
+    "scotch_simulated": StructureLearner(
+        "SCOTCH, simulated",
+        "The same law with paths through the solver, which begin as bridges through the values.",
+        None,
+        {"posterior": "simulated", "noise": 0.05, "num_graphs": 1},
+    ),
 }
 BASELINES = tuple(name for name, entry in STRUCTURE_LEARNERS.items() if entry.baseline is not None)
 
 
 class LearnedStructure(NamedTuple):
-    """`scores` (D, D), [i, j] for i drives j, larger is surer; for `Scotch` they lie in [0, 1]."""
+    """`scores` (D, D), [i, j] for i drives j, larger is surer; `probabilities` (D, D) if asked for."""
 
     name: str
     scores: Array
     seconds: float
+    probabilities: Array | None = None
     model: Scotch | None = None
     result: FitResult | None = None
 
@@ -83,6 +91,7 @@ def learn_structure(
     folder: Path | str | None = None,
     steps: int | None = None,
     settings: dict[str, Any] | None = None,
+    calibrate: bool = False,
 ) -> LearnedStructure:
     """Learn by the learner of this name.
 
@@ -92,6 +101,8 @@ def learn_structure(
         folder: where a `Scotch` keeps its training records and its checkpoint, from which it resumes.
         steps: of the training of a `Scotch`, its ramp; its own number if not given.
         settings: further settings of a `Scotch`.
+        calibrate: fit a `Scotch` a second time, to series of unlinked variables, and give every edge a probability (see
+            `neurodyn.models.unlinked`). One series alone has no such partner, and gets none.
 
     Raises:
         ValueError: an unknown name; too few visits, see `check_enough`.
@@ -104,11 +115,30 @@ def learn_structure(
         return LearnedStructure(name, entry.baseline(series, seed), time.monotonic() - begun)
     chosen = (entry.settings or {}) | (settings or {})
     if steps is not None or quick:
-        chosen["ramp_steps"] = steps or QUICK_STEPS
-    model = seeded(series, seed, **chosen)
-    result = fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
-    scores = model.edge_scores().double().numpy()
-    return LearnedStructure(name, scores, result.seconds, model, result)
+        chosen |= {"ramp_steps": steps or QUICK_STEPS} | ({"warmup_steps": QUICK_STEPS} if quick else {})
+    options = (seed, device, progress)
+    model, result = _fitted(series, chosen, *options, folder)
+    scores, probabilities, seconds = model.edge_scores().double().numpy(), None, result.seconds
+    if calibrate and series.num_rows > 1:
+        shuffled, apart = unlinked(series, seed)
+        null, its_result = _fitted(shuffled, chosen, *options, None if folder is None else Path(folder) / "unlinked")
+        free = model.graph.free.cpu().numpy()
+        if (apart & free).any():
+            probabilities = edge_probabilities(scores, null.edge_scores().double().numpy()[apart & free], free)
+        seconds += its_result.seconds
+    return LearnedStructure(name, scores, seconds, probabilities, model, result)
+
+
+def _fitted(
+    series: SeriesBatch,
+    settings: dict[str, Any],
+    seed: int,
+    device: Literal["auto", "cpu", "cuda"],
+    progress: bool,
+    folder: Path | str | None,
+) -> tuple[Scotch, FitResult]:
+    model = seeded(series, seed, **settings)
+    return model, fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
 
 
 def law_of_graph(
@@ -124,7 +154,9 @@ def law_of_graph(
 ) -> Scotch:
     """The law of motion under one given graph (D, D) of zeros and ones, for forecasts and interventions."""
     fixed = [[float(entry) for entry in row] for row in np.asarray(graph)]
-    model = seeded(series, seed, **(settings or {}) | {"fixed": fixed, "warmup_steps": 0, "ramp_steps": steps})
+    model = seeded(
+        series, seed, **(settings or {}) | {"fixed": fixed, "warmup_steps": 0, "ramp_steps": steps, "reading_steps": 0}
+    )
     fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
     return model
 

@@ -42,12 +42,14 @@ def ragged() -> SeriesBatch:
         {"gradient": "score", "num_graphs": 4},
         {"noise": 0.1},
         {"posterior": "step"},
+        {"posterior": "simulated", "noise": 0.05, "num_graphs": 1, "warmup_steps": 100, "ramp_steps": 60},
     ],
-    ids=["targets", "embedding", "score", "noise", "step"],
+    ids=["targets", "embedding", "score", "noise", "step", "simulated"],
 )
 def test_it_finds_the_graph_of_a_chain(settings: dict[str, Any]) -> None:
     series, graph = system()
-    learned = learn_structure("scotch", series, steps=400, settings=settings | {"warmup_steps": 150})
+    steps = settings.get("ramp_steps", 400)
+    learned = learn_structure("scotch", series, steps=steps, settings={"warmup_steps": 150} | settings)
     assert auroc(learned.scores, graph) > 0.99 and auroc(learned.scores, graph, diagonal=False) == 1
     # the other way round it is no chain
     assert auroc(learned.scores.T, graph, diagonal=False) < 0.8
