@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -109,9 +110,10 @@ NOISE: dict[str, tuple[str, Better]] = {
 }
 USUAL = [name for name in STRUCTURE_LEARNERS if name != "scotch_simulated"]
 """What the tables hold unless others are asked for: a simulated fit takes many minutes."""
-WITHOUT_CHANCE = ("lagged_correlation", "vector_autoregression", "ridge", "quadratic_ridge")
+NEEDS = {"pcmci_plus": "tigramite"}
+WITHOUT_CHANCE = ("lagged_correlation", "vector_autoregression", "ridge", "quadratic_ridge", "pcmci_plus")
 """Learners without weights to draw: where the data are fixed they are measured once."""
-TOO_SLOW = ("componentwise_mlp", "scotch_simulated")
+TOO_SLOW = ("componentwise_mlp", "pcmci_plus", "scotch_simulated")
 """Left out where there are a hundred variables: they would take hours."""
 REMEMBERED = {
     "Lorenz-96, 1 apart, 30 % dropped": 0.728,
@@ -224,7 +226,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs; nothing is written")
     chosen = parser.parse_args(arguments)
-    jobs = plan(chosen.tables, chosen.learners, chosen.seeds, chosen.quick)
+    learners = [name for name in chosen.learners if name not in NEEDS or find_spec(NEEDS[name]) is not None]
+    for name in set(chosen.learners) - set(learners):
+        print(f"{name} is left out: {NEEDS[name]} is not installed")
+    jobs = plan(chosen.tables, learners, chosen.seeds, chosen.quick)
     if chosen.settings:
         jobs = {name: job for name, job in jobs.items() if job["setting"] in chosen.settings}
     results = run_jobs(chosen.name, measure, jobs, processes=chosen.processes, fresh=chosen.fresh)

@@ -43,6 +43,7 @@ from neurodyn.models.structure import (
     learn_structure,
     self_correlation,
 )
+from neurodyn.models.unlinked import edge_probabilities
 from neurodyn.plots.graphs import drawn_graph, edge_matrix, to_networkx
 from neurodyn.report import write_report
 from neurodyn.runs import Run
@@ -52,7 +53,13 @@ from neurodyn.training import DivergedError
 
 Array = NDArray[np.float64]
 BaselineName = Literal[
-    "lagged_correlation", "vector_autoregression", "ridge", "quadratic_ridge", "boosted_trees", "componentwise_mlp"
+    "lagged_correlation",
+    "vector_autoregression",
+    "ridge",
+    "quadratic_ridge",
+    "boosted_trees",
+    "componentwise_mlp",
+    "pcmci_plus",
 ]
 SHOWN_ROWS, SHOWN_VARIABLES = 2, 5
 
@@ -100,7 +107,7 @@ class Config:
     intervene: tuple[str, ...] = ()
     """Variables to hold at a value, in the data's own units, as "name=value", one forecast each."""
     baselines: tuple[BaselineName, ...] = ("lagged_correlation", "vector_autoregression", "ridge", "boosted_trees")
-    """What to compare with."""
+    """What to compare with; pcmci_plus needs the extra pcmci."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks are trained."""
     quick: bool = False
@@ -241,9 +248,14 @@ def _fits(config: Config, scaled: SeriesBatch, names: tuple[str, ...], run_: Run
 
 
 def _tables(fits: list[LearnedStructure]) -> tuple[Array, Array]:
-    """Probabilities and scores of all fits, (fits, D, D) each."""
-    found = [(fit.scores if fit.probabilities is None else fit.probabilities, fit.scores) for fit in fits]
-    return np.stack([p for p, _ in found]), np.stack([s for _, s in found])
+    """Probabilities and scores of all fits, (fits, D, D) each; a score is compared with all fits' unlinked ones."""
+    scores = np.stack([fit.scores for fit in fits])
+    known = [fit.unlinked for fit in fits if fit.unlinked is not None and fit.unlinked.size]
+    if not known:
+        return scores, scores
+    null = np.concatenate(known)
+    free = [None if fit.model is None else fit.model.graph.free.cpu().numpy() for fit in fits]
+    return np.stack([edge_probabilities(s, null, f) for s, f in zip(scores, free, strict=True)]), scores
 
 
 def edge_table(probabilities: Array, scores: Array, names: tuple[str, ...], truth: Array | None = None) -> pd.DataFrame:

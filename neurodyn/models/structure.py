@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neurodyn.models.baselines import one_step
+from neurodyn.models.baselines import one_step, pcmci
 from neurodyn.models.scotch import Scotch
 from neurodyn.models.unlinked import edge_probabilities, unlinked
 from neurodyn.series import SeriesBatch
@@ -53,6 +53,9 @@ STRUCTURE_LEARNERS: dict[str, StructureLearner] = {
     "componentwise_mlp": StructureLearner(
         "cMLP", "A perceptron per variable with a group penalty on its inputs.", one_step.componentwise_mlp
     ),
+    "pcmci_plus": StructureLearner(
+        "PCMCI+", "Tests of partial correlation one step later, given the parents of both.", pcmci.pcmci_plus
+    ),
     "scotch": StructureLearner(
         "SCOTCH, matched", "A law of motion masked by a graph, trained by SDE Matching.", None, {}
     ),
@@ -70,12 +73,14 @@ BASELINES = tuple(name for name, entry in STRUCTURE_LEARNERS.items() if entry.ba
 
 
 class LearnedStructure(NamedTuple):
-    """`scores` (D, D), [i, j] for i drives j, larger is surer; `probabilities` (D, D) if asked for."""
+    """`scores` (D, D), [i, j] for i drives j, larger is surer; `probabilities` (D, D) if asked for, from the scores of
+    `unlinked` edges (N,)."""
 
     name: str
     scores: Array
     seconds: float
     probabilities: Array | None = None
+    unlinked: Array | None = None
     model: Scotch | None = None
     result: FitResult | None = None
 
@@ -118,15 +123,17 @@ def learn_structure(
         chosen |= {"ramp_steps": steps or QUICK_STEPS} | ({"warmup_steps": QUICK_STEPS} if quick else {})
     options = (seed, device, progress)
     model, result = _fitted(series, chosen, *options, folder)
-    scores, probabilities, seconds = model.edge_scores().double().numpy(), None, result.seconds
+    scores, seconds = model.edge_scores().double().numpy(), result.seconds
+    unlinked_scores = probabilities = None
     if calibrate and series.num_rows > 1:
         shuffled, apart = unlinked(series, seed)
         null, its_result = _fitted(shuffled, chosen, *options, None if folder is None else Path(folder) / "unlinked")
         free = model.graph.free.cpu().numpy()
-        if (apart & free).any():
-            probabilities = edge_probabilities(scores, null.edge_scores().double().numpy()[apart & free], free)
+        unlinked_scores = null.edge_scores().double().numpy()[apart & free]
+        if unlinked_scores.size:
+            probabilities = edge_probabilities(scores, unlinked_scores, free)
         seconds += its_result.seconds
-    return LearnedStructure(name, scores, seconds, probabilities, model, result)
+    return LearnedStructure(name, scores, seconds, probabilities, unlinked_scores, model, result)
 
 
 def _fitted(
@@ -154,9 +161,7 @@ def law_of_graph(
 ) -> Scotch:
     """The law of motion under one given graph (D, D) of zeros and ones, for forecasts and interventions."""
     fixed = [[float(entry) for entry in row] for row in np.asarray(graph)]
-    model = seeded(
-        series, seed, **(settings or {}) | {"fixed": fixed, "warmup_steps": 0, "ramp_steps": steps, "reading_steps": 0}
-    )
+    model = seeded(series, seed, **(settings or {}) | {"fixed": fixed, "warmup_steps": 0, "ramp_steps": steps})
     fit(model, series, None, fit_settings(model, seed, device, progress), folder=folder)
     return model
 

@@ -65,6 +65,21 @@ def test_on_noise_alone_no_edge_between_variables_survives() -> None:
     assert off.max() < 0.5 and off.mean() < 0.35
 
 
+def test_probabilities_are_high_for_a_chains_edges_and_low_without_links() -> None:
+    off = ~np.eye(4, dtype=bool)
+    for layout in ("chain", "none"):
+        series, graph = system(variables=4, layout=layout)
+        chosen = {"warmup_steps": 150, "num_times": 8, "hidden_size": 16}
+        learned = learn_structure("scotch", series, steps=400, settings=chosen, calibrate=True)
+        assert learned.probabilities is not None and learned.unlinked is not None
+        assert learned.probabilities.diagonal().min() > 0.5 and learned.unlinked.shape == (12,)
+        if layout == "chain":
+            assert learned.probabilities[off & (graph > 0)].min() > 0.8
+        else:
+            assert (learned.probabilities[off] > 0.5).sum() <= 1
+    assert learn_structure("scotch", series.rows(slice(0, 1)), settings=SMALL, calibrate=True).probabilities is None
+
+
 def test_the_price_rises_geometrically_and_scores_are_means_over_the_ramp() -> None:
     series, _ = system()
     model = seeded(series, 0, **SMALL | {"sparsity_start": 2.0, "sparsity": 200.0})
