@@ -123,7 +123,7 @@ REMEMBERED = {
 """AUROC that the paper's authors report, from memory: not read from the paper, and of their own simulated data."""
 
 
-def measure(learner: str, part: str, setting: str, seed: int, quick: bool = False) -> dict[str, float]:
+def measure(learner: str, part: str, setting: str, seed: int, quick: bool = False) -> dict[str, Any]:
     """Scores of one learner on one system: the AUROC of its scores, the rest of its probabilities, if it has any."""
     (name, options), loops = PARTS[part].settings[setting], PARTS[part].loops
     if PARTS[part].drawn:
@@ -132,13 +132,16 @@ def measure(learner: str, part: str, setting: str, seed: int, quick: bool = Fals
     series = Scaling.fit(series).apply(series)
     learned = learn_structure(learner, series, seed=seed, quick=quick, calibrate=_calibrated(part, learner))
     truth = graph.numpy()
-    found = {"seconds": learned.seconds if learned.result is None else learned.result.seconds}  # one fit's
+    found: dict[str, Any] = {
+        "seconds": learned.seconds if learned.result is None else learned.result.seconds
+    }  # one fit's
     off = ~np.eye(len(truth), dtype=bool)
     if truth[off].any():
         found["auroc_off"] = auroc(learned.scores, truth, diagonal=False)
         if loops:
             found["auroc"] = auroc(learned.scores, truth)
-    if learned.probabilities is not None:
+    if learned.probabilities is not None and learned.unlinked is not None:
+        found["scores"], found["unlinked"] = learned.scores.round(4), learned.unlinked.round(4)  # kept with the job
         found["kept"] = float((learned.probabilities[off] > 0.5).mean())
         found["share"] = float(learned.probabilities[off].mean())
         if truth[off].any():
