@@ -3,8 +3,8 @@
     dx_k = (-x_k + sum over parents p of w_pk tanh(2 x_p(t - lag_pk))) dt + noise dW_k,
 
 with weights of random sign and size 1 to 2, by Euler-Maruyama steps of 0.01 from the law at rest, observed on a grid.
-The graph is a chain, or grows node by node with redirection (Krapivsky and Redner 2001), which gives few hubs. The
-cases follow the coupled tier of CausalDynamics; the equations are of this package.
+The graph is a chain, or grows node by node with redirection (Krapivsky and Redner 2001), which gives few hubs, or has
+no edge between two variables. The cases follow the coupled tier of CausalDynamics; the equations are of this package.
 
 Source: simulated here. Licence: that of this software.
 Citation: B. Herdeanu et al., CausalDynamics, NeurIPS 2025 Datasets and Benchmarks, arXiv 2505.16620.
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from neurodyn.datasets.structures import Array, Structure, check_sizes, observed, simulated
 
+LAYOUTS = ("chain", "random", "none")
 STEP = 0.01
 WARM_UP = 10.0
 """Time that the system runs before the first observation."""
@@ -29,7 +30,7 @@ REDIRECTED = 0.5
 
 
 def load(
-    layout: Literal["chain", "random"] = "chain",
+    layout: Literal["chain", "random", "none"] = "chain",
     variables: int = 5,
     rows: int = 10,
     points: int = 100,
@@ -46,7 +47,7 @@ def load(
     """`rows` series of `points` grid points, `spacing` apart. Every variable drives itself (it decays).
 
     Args:
-        layout: "chain": x1 drives x2 drives x3...; "random": a growing tree.
+        layout: "chain": x1 drives x2 drives x3...; "random": a growing tree; "none": each by itself.
         lag: time by which every effect comes late; 0 for none.
         confounders: hidden variables, each of which drives two of the observed; they are not in the graph.
         standardised: bring every variable to mean 0 and standard deviation 1, so that variances, which grow along the
@@ -58,15 +59,16 @@ def load(
     Raises:
         ValueError: unknown layout, sizes too small, a negative lag, probabilities outside [0, 1).
     """
-    if layout not in ("chain", "random"):
-        raise ValueError(f"layout: {layout!r} given, 'chain' or 'random' wanted")
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout: {layout!r} given, one of {', '.join(LAYOUTS)} wanted")
     check_sizes(rows=rows, points=points, spacing=spacing, noise=noise)
     if variables < 2 or confounders < 0 or lag < 0:
         raise ValueError(
             f"variables, confounders, lag: {variables}, {confounders}, {lag} given, at least 2, 0 and 0 wanted"
         )
     random = np.random.default_rng(seed)
-    tree = np.eye(variables, k=1, dtype=int) if layout == "chain" else growing_tree(variables, random)
+    trees = {"chain": np.eye(variables, k=1, dtype=int), "none": np.zeros((variables, variables), dtype=int)}
+    tree = trees[layout] if layout in trees else growing_tree(variables, random)
     total = variables + confounders
     links = np.zeros((total, total), dtype=int)
     links[:variables, :variables] = tree

@@ -6,9 +6,10 @@
     python recipes/structure.py --data my.csv ... --known "bili>albumin" --forbidden "albumin>bili"
     python recipes/structure.py --data my.csv ... --intervene bili=4
 
-Values are standardised over all series. The edges' probabilities are means over several fits from different weights;
-their standard deviations are in the table. The law of motion is then fitted under the graph of the edges above the
-threshold, for forecasts of the last part of the series, and for what would follow if variables were held at values.
+Values are standardised over all series. The edges' probabilities, and the scores that rank them, are means over several
+fits from different weights; standard deviations are in the table. The law of motion is then fitted under the graph of
+the edges above the threshold, for forecasts of the last part of the series, and for what would follow if variables were
+held at values.
 
 A run that was killed goes on when it is started again with the same --folder.
 """
@@ -40,6 +41,7 @@ from neurodyn.models.structure import (
     law_of_graph,
     learn_structure,
     self_correlation,
+    tables_of,
 )
 from neurodyn.plots.graphs import drawn_graph, edge_matrix, to_networkx
 from neurodyn.recipes.command import Execution, program, settings_of
@@ -51,7 +53,13 @@ from neurodyn.series import SeriesBatch
 
 Array = NDArray[np.float64]
 BaselineName = Literal[
-    "lagged_correlation", "vector_autoregression", "ridge", "quadratic_ridge", "boosted_trees", "componentwise_mlp"
+    "lagged_correlation",
+    "vector_autoregression",
+    "ridge",
+    "quadratic_ridge",
+    "boosted_trees",
+    "componentwise_mlp",
+    "pcmci_plus",
 ]
 SHOWN_ROWS, SHOWN_VARIABLES = 2, 5
 
@@ -83,7 +91,7 @@ class Config(Execution, OwnSeries):
     intervene: tuple[str, ...] = ()
     """Variables to hold at a value, in the data's own units, as "name=value", one forecast each."""
     baselines: tuple[BaselineName, ...] = ("lagged_correlation", "vector_autoregression", "ridge", "boosted_trees")
-    """What to compare with."""
+    """What to compare with; pcmci_plus needs the extra pcmci."""
     quick: bool = False
     """A few training steps only, to see that everything runs: the numbers then mean nothing."""
 
@@ -159,13 +167,12 @@ def run(config: Config) -> Path:
             log.warning("%s", _unresolved(correlation))
         write_json(run_.path("scaling.json"), scaling.to_dict())
         fits = _fits(config, scaled, task.series.variables, run_)
-        tables = np.stack([fit.scores for fit in fits])
         others: dict[str, LearnedStructure] = {
             name: learn_structure(name, scaled, seed=config.seed) for name in config.baselines
         }
         law = law_of_graph(
             scaled,
-            tables.mean(0) > config.threshold,
+            tables_of(fits)[0].mean(0) > config.threshold,
             seed=config.seed,
             device=config.device,
             steps=20 if config.quick else config.steps or 1000,
@@ -199,6 +206,7 @@ def _fits(config: Config, scaled: SeriesBatch, names: tuple[str, ...], run_: Run
             steps=config.steps,
             settings=chosen,
             logs=config.logs,
+            calibrate=True,
         )
         if learned.result is not None and learned.result.stopped == "interrupted":
             raise KeyboardInterrupt
@@ -217,9 +225,9 @@ def _report(
     correlation: float,
 ) -> Path:
     names = task.series.variables
-    tables = np.stack([fit.scores for fit in fits])
-    mean = tables.mean(0)
-    table = edge_table(tables, names, task.truth)
+    probabilities, scores = tables_of(fits)
+    mean = probabilities.mean(0)
+    table = edge_table(probabilities, scores, names, task.truth)
     run_.save_table("edges", table)
     run_.save_table("probabilities", pd.DataFrame(mean, index=pd.Index(names, name="drives"), columns=list(names)))
     _write_graphml(mean, names, config.threshold, run_.path("graph.graphml"))
@@ -267,15 +275,18 @@ def _report(
         data_text=task.source,
         time_label=f"time ({task.time_unit})",
         model_text=(
-            f"{STRUCTURE_LEARNERS[fits[0].name].about} An edge's probability is its mean over a price of edges that "
-            "rises during training: high for edges that give way last. It says how well a variable's past explains "
-            "another's motion given all others that were observed; a hidden common cause can look like an edge."
+            f"{STRUCTURE_LEARNERS[fits[0].name].about} The price of an edge rises during training. An edge's score is "
+            "its mean probability on the way, high for edges that give way last. The probability in the table says "
+            "what a score is worth, by the scores of edges between variables of different series, which cannot drive "
+            "each other; for a single series, which has no such partner, it is the score. Both say how well a "
+            "variable's past explains another's motion given all others that were observed; a hidden common cause can "
+            "look like an edge."
         ),
         model_facts={
             "edges": f"{sure} of {mean.size} above {config.threshold:g}",
             "fits": f"{len(fits)}, {sum(fit.seconds for fit in fits):.0f} s",
             "correlation with itself one step later": f"{correlation:.2f} (median over variables)",
-            "surest edges": ", ".join(
+            "edges of the highest score": ", ".join(
                 f"{line.source} > {line.target} ({line.probability:.2f} +- {line.sd:.2f})"
                 for line in shown[shown.source != shown.target].itertuples()
             ),

@@ -12,7 +12,7 @@ import pandas as pd
 from neurodyn.estimators.base import Estimator, seed_of
 from neurodyn.estimators.inputs import Columns, series_of_array
 from neurodyn.models.scotch import Scotch
-from neurodyn.models.structure import LearnedStructure, edge_table, known_edges, learn_structure
+from neurodyn.models.structure import LearnedStructure, edge_table, known_edges, learn_structure, tables_of
 from neurodyn.scaling import Scaling
 from neurodyn.series import SeriesBatch
 
@@ -112,6 +112,7 @@ class ScotchGraph(Estimator):
                 progress=self.progress,
                 steps=self.steps,
                 settings=settings,
+                calibrate=True,
             )
             for seed in range(first, first + self.num_fits)
         ]
@@ -119,17 +120,17 @@ class ScotchGraph(Estimator):
         return self
 
     def edges(self) -> pd.DataFrame:
-        """A line per possible edge, the surest first: source, target, probability, and sd over fits."""
+        """A line per possible edge, the highest score first: probability and score, each with its sd over fits."""
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self)
-        return edge_table(np.stack([fit.scores for fit in self.fits_]), self.scaling_.variables)
+        return edge_table(*tables_of(self.fits_), self.scaling_.variables)
 
     def _tables(self, variables: Sequence[str]) -> None:
-        scores = np.stack([fit.scores for fit in self.fits_])
+        probabilities, _ = tables_of(self.fits_)
         names = pd.Index(variables, name="drives")
-        self.edge_probabilities_ = pd.DataFrame(scores.mean(0), index=names, columns=list(variables))
-        self.edge_sd_ = pd.DataFrame(scores.std(0), index=names, columns=list(variables))
+        self.edge_probabilities_ = pd.DataFrame(probabilities.mean(0), index=names, columns=list(variables))
+        self.edge_sd_ = pd.DataFrame(probabilities.std(0), index=names, columns=list(variables))
         self.n_features_in_ = len(variables)
 
     def _series(self, X: Any) -> SeriesBatch:  # noqa: N803

@@ -3,7 +3,8 @@
 After SCOTCH (Wang, Jennings and Gong, ICLR 2024, arXiv 2311.03309): the prior is dz = f(z, G) dt + g(z, G) dW with the
 graph G unknown, and q(G) is learned with everything else. SCOTCH simulates its posterior over paths, one graph per
 series and step. Here that is `posterior="simulated"`; with "bridge", the default, paths are bridges through the values
-(SDE Matching, `neurodyn.posteriors.bridge`), nothing is simulated, and a step sees a graph per series and time.
+(SDE Matching, `neurodyn.posteriors.bridge`), nothing is simulated, and a step sees a graph per series and time. The
+simulated posterior begins as those bridges (`neurodyn.posteriors.guided`).
 
 The price of an edge, in nats, rises geometrically during training, from `sparsity_start` to `sparsity`; an edge's score
 is its mean probability on the way, so it is high for those that give way last. At any single price most probabilities
@@ -29,7 +30,7 @@ from neurodyn.nets.encoders import make_encoder
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.bridge import BridgePosterior, PerBatch, bridge_cost, smoothness
 from neurodyn.posteriors.graphs import EdgePosterior
-from neurodyn.posteriors.simulated import SimulatedPosterior
+from neurodyn.posteriors.guided import GuidedPosterior
 from neurodyn.sde.base import SDE
 from neurodyn.sde.graph import GraphLaw, Intervened
 from neurodyn.sde.initial import GaussianInitial
@@ -39,6 +40,7 @@ from neurodyn.solvers.rollout import rollout
 from neurodyn.spelling import check_options
 
 CONTEXT = 32  # of the encoder of a simulated posterior
+ENTRIES = 2**19  # of all graphs that a step of `Scotch.on` draws, roughly: a hundred variables get fewer times
 
 
 @dataclass
@@ -161,9 +163,14 @@ class Scotch(nn.Module):
             )
         else:
             assert config.noise is not None
-            coupling: Any = "full" if size <= 32 else "diagonal"
-            self.posterior = SimulatedPosterior(
-                size, size, CONTEXT, longest_step=config.longest_step, coupling=coupling
+            width = torch.full((size,), 0.1 if isinstance(config.noise, str) else config.noise)
+            self.posterior = GuidedPosterior(
+                size,
+                CONTEXT,
+                longest_step=config.longest_step,
+                noise=width,
+                scale=self.law.log_scale.detach().exp(),
+                bend=bend,
             )
             self.encoder = make_encoder("gru", size, CONTEXT)
             self.initial = GaussianInitial(size)
@@ -198,6 +205,7 @@ class Scotch(nn.Module):
         fine = config.get("posterior", "bridge") == "bridge"
         own: dict[str, Any] = {"num_variables": train.num_variables, "num_series": train.num_rows}
         own["longest_step"] = spacing / 10 if fine else spacing
+        own["num_times"] = min(16, max(1, ENTRIES // (train.num_rows * train.num_variables**2)))
         settings = ScotchConfig.of(**own | config)
         return cls(settings, velocity, variation, smoothness(train))
 

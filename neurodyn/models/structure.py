@@ -13,8 +13,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from neurodyn.models.baselines import one_step
+from neurodyn.models.baselines import one_step, pcmci
 from neurodyn.models.scotch import Scotch
+from neurodyn.models.unlinked import edge_probabilities, unlinked
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, FitResult, fit
 from neurodyn.training_log import LogKind
@@ -54,22 +55,34 @@ STRUCTURE_LEARNERS: dict[str, StructureLearner] = {
     "componentwise_mlp": StructureLearner(
         "cMLP", "A perceptron per variable with a group penalty on its inputs.", one_step.componentwise_mlp
     ),
+    "pcmci_plus": StructureLearner(
+        "PCMCI+", "Tests of partial correlation one step later, given the parents of both.", pcmci.pcmci_plus
+    ),
     "scotch": StructureLearner(
         "SCOTCH, matched", "A law of motion masked by a graph, trained by SDE Matching.", None, {}
     ),
     "scotch_step": StructureLearner(
         "SCOTCH, one step", "The same with a one-step map in place of a law of motion.", None, {"posterior": "step"}
     ),
+    "scotch_simulated": StructureLearner(
+        "SCOTCH, simulated",
+        "The same law with paths through the solver, which begin as bridges through the values.",
+        None,
+        {"posterior": "simulated", "noise": 0.05, "num_graphs": 1},
+    ),
 }
 BASELINES = tuple(name for name, entry in STRUCTURE_LEARNERS.items() if entry.baseline is not None)
 
 
 class LearnedStructure(NamedTuple):
-    """`scores` (D, D), [i, j] for i drives j, larger is surer; for `Scotch` they lie in [0, 1]."""
+    """`scores` (D, D), [i, j] for i drives j, larger is surer; `probabilities` (D, D) if asked for, from the scores of
+    `unlinked` edges (N,)."""
 
     name: str
     scores: Array
     seconds: float
+    probabilities: Array | None = None
+    unlinked: Array | None = None
     model: Scotch | None = None
     result: FitResult | None = None
 
@@ -86,6 +99,7 @@ def learn_structure(
     steps: int | None = None,
     settings: dict[str, Any] | None = None,
     logs: tuple[LogKind, ...] = (),
+    calibrate: bool = False,
 ) -> LearnedStructure:
     """Learn by the learner of this name.
 
@@ -96,6 +110,8 @@ def learn_structure(
         steps: of the training of a `Scotch`, its ramp; its own number if not given.
         settings: further settings of a `Scotch`.
         logs: of its training, see `FitConfig`.
+        calibrate: fit a `Scotch` a second time, to series of unlinked variables, and give every edge a probability (see
+            `neurodyn.models.unlinked`). One series alone has no such partner, and gets none.
 
     Raises:
         ValueError: an unknown name; too few visits, see `check_enough`.
@@ -108,11 +124,33 @@ def learn_structure(
         return LearnedStructure(name, entry.baseline(series, seed), time.monotonic() - begun)
     chosen = (entry.settings or {}) | (settings or {})
     if steps is not None or quick:
-        chosen["ramp_steps"] = steps or QUICK_STEPS
-    model = seeded(series, seed, **chosen)
-    result = fit(model, series, None, fit_settings(model, seed, device, progress, logs), folder=folder)
-    scores = model.edge_scores().double().numpy()
-    return LearnedStructure(name, scores, result.seconds, model, result)
+        chosen |= {"ramp_steps": steps or QUICK_STEPS} | ({"warmup_steps": QUICK_STEPS} if quick else {})
+    options = (seed, device, progress, logs)
+    model, result = _fitted(series, chosen, *options, folder)
+    scores, seconds = model.edge_scores().double().numpy(), result.seconds
+    unlinked_scores = probabilities = None
+    if calibrate and series.num_rows > 1:
+        shuffled, apart = unlinked(series, seed)
+        null, its_result = _fitted(shuffled, chosen, *options, None if folder is None else Path(folder) / "unlinked")
+        free = model.graph.free.cpu().numpy()
+        unlinked_scores = null.edge_scores().double().numpy()[apart & free]
+        if unlinked_scores.size:
+            probabilities = edge_probabilities(scores, unlinked_scores, free)
+        seconds += its_result.seconds
+    return LearnedStructure(name, scores, seconds, probabilities, unlinked_scores, model, result)
+
+
+def _fitted(
+    series: SeriesBatch,
+    settings: dict[str, Any],
+    seed: int,
+    device: Literal["auto", "cpu", "cuda"],
+    progress: bool,
+    logs: tuple[LogKind, ...],
+    folder: Path | str | None,
+) -> tuple[Scotch, FitResult]:
+    model = seeded(series, seed, **settings)
+    return model, fit(model, series, None, fit_settings(model, seed, device, progress, logs), folder=folder)
 
 
 def law_of_graph(
@@ -204,12 +242,31 @@ def known_edges(
     return table
 
 
-def edge_table(tables: Array, names: Sequence[str], truth: Array | None = None) -> pd.DataFrame:
-    """A line per possible edge, the surest first: mean and standard deviation over fits (fits, D, D)."""
+def tables_of(fits: Sequence[LearnedStructure]) -> tuple[Array, Array]:
+    """Probabilities and scores of all fits, (fits, D, D) each; a score is compared with all fits' unlinked ones."""
+    scores = np.stack([fit.scores for fit in fits])
+    known = [fit.unlinked for fit in fits if fit.unlinked is not None and fit.unlinked.size]
+    if not known:
+        return scores, scores
+    null = np.concatenate(known)
+    free = [None if fit.model is None else fit.model.graph.free.cpu().numpy() for fit in fits]
+    return np.stack([edge_probabilities(s, null, f) for s, f in zip(scores, free, strict=True)]), scores
+
+
+def edge_table(probabilities: Array, scores: Array, names: Sequence[str], truth: Array | None = None) -> pd.DataFrame:
+    """A line per possible edge, the highest score first: means and standard deviations over fits (fits, D, D)."""
     size = len(names)
     i, j = (part.ravel() for part in np.indices((size, size)))
-    columns = {"source": np.array(names)[i], "target": np.array(names)[j]}
-    frame = pd.DataFrame(columns | {"probability": tables.mean(0)[i, j], "sd": tables.std(0)[i, j]})
+    frame = pd.DataFrame(
+        {
+            "source": np.array(names)[i],
+            "target": np.array(names)[j],
+            "probability": probabilities.mean(0)[i, j],
+            "sd": probabilities.std(0)[i, j],
+            "score": scores.mean(0)[i, j],
+            "score sd": scores.std(0)[i, j],
+        }
+    )
     if truth is not None:
         frame["true"] = truth[i, j].astype(int)
-    return frame.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
+    return frame.sort_values("score", ascending=False, kind="stable", ignore_index=True)

@@ -3,6 +3,7 @@
 from neurodyn.posteriors.base import PathDetail, Posterior, PosteriorPaths
 from neurodyn.posteriors.bridge import BridgePosterior
 from neurodyn.posteriors.graphs import EdgePosterior
+from neurodyn.posteriors.guided import GuidedPosterior
 from neurodyn.posteriors.matched import MatchedPosterior
 from neurodyn.posteriors.simulated import SimulatedPosterior
 from neurodyn.posteriors.smoother import SmootherPosterior
@@ -14,6 +15,7 @@ __all__ = [
     "EdgePosterior",
     "EncodedStart",
     "FilterStart",
+    "GuidedPosterior",
     "MatchedPosterior",
     "PathDetail",
     "Posterior",

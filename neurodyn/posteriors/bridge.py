@@ -115,7 +115,7 @@ class BridgePosterior(nn.Module):
             self.slack = nn.Parameter(torch.full((size,), -3.0))  # logit of c
         bend = torch.zeros(size) if steps else torch.ones(size) if bend is None else bend
         self.slow_bend = nn.Parameter(bend / PACE, requires_grad=not steps)
-        self._curves: PerBatch[_Curves] = PerBatch()
+        self._curves: PerBatch[Curves] = PerBatch()
 
     def bend(self) -> Tensor:
         """(D,): how much of the spline's bends the curve of each variable has."""
@@ -126,7 +126,7 @@ class BridgePosterior(nn.Module):
         rows, size, dtype = batch.num_rows, batch.num_variables, batch.dtype
         curves = self._curves.get(batch)
         if curves is None:
-            curves = self._curves[batch] = _curves_of(batch, self.longest)
+            curves = self._curves[batch] = curves_of(batch, self.longest)
         number = self.num_times if self.training else None
         times, weights = (_step_times if self.steps else path_times)(batch.times, noise, number)
         values, slopes = curves.values, curves.slopes
@@ -168,7 +168,7 @@ class BridgePosterior(nn.Module):
         share = torch.sigmoid(self.slack)
         return channels[0] + share * (channels[1] - channels[0]) + self.log_spread.exp() * channels[2:]
 
-    def _observed(self, curves: _Curves) -> Tensor:
+    def _observed(self, curves: Curves) -> Tensor:
         """Entropy of the endpoints and the expected log-likelihood of the values, (B, D) nats."""
         off = (torch.sigmoid(self.slack) * curves.off).square()
         ratio = (off + curves.visits * (2 * self.log_spread).exp()) * (-2 * self.log_noise).exp()
@@ -193,7 +193,7 @@ def smoothness(batch: SeriesBatch) -> Tensor:
     through four neighbours less that line: 0 for Brownian motion, whatever the spacing, 1 for smooth motion that the
     spacing resolves. A variable without five values in any row has 0.
     """
-    curves = _curves_of(batch.to("cpu", torch.float64).compact(), math.inf)
+    curves = curves_of(batch.to("cpu", torch.float64).compact(), math.inf)
     times, values = curves.knots, curves.values[..., 0]
     count = times.shape[1] - 4
     if count < 1:
@@ -215,7 +215,7 @@ def smoothness(batch: SeriesBatch) -> Tensor:
     return found.clamp(0, 1).to(torch.get_default_dtype())
 
 
-class _Curves(NamedTuple):
+class Curves(NamedTuple):
     """Each variable of each row by itself, its observed values first: R = B D rows of T knots.
 
     knots (R, T), values and slopes (R, T, C), order (R, T, 1) of the visits; intervals and visits (B, D), how many;
@@ -244,7 +244,8 @@ def _step_times(times: Tensor, noise: RowNoise, number: int | None) -> tuple[Ten
     return times.gather(1, index), (count / number).expand(index.shape).to(times)
 
 
-def _curves_of(batch: SeriesBatch, longest: float) -> _Curves:
+def curves_of(batch: SeriesBatch, longest: float) -> Curves:
+    """The curves of a compact batch; `longest`: only intervals up to this length count."""
     mask = batch.mask.transpose(1, 2).flatten(0, 1)
     shape = (batch.num_rows, batch.num_variables)
     order = torch.sort(~mask, dim=1, stable=True).indices
@@ -266,7 +267,7 @@ def _curves_of(batch: SeriesBatch, longest: float) -> _Curves:
     lines = values.clone()
     lines[:, 1:-1] = torch.where(inner, between, values[:, 1:-1])
     both = torch.stack((values, lines), -1)
-    return _Curves(
+    return Curves(
         knots,
         both,
         natural_slopes(knots, both),

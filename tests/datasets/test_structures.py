@@ -108,6 +108,8 @@ def test_confounders_are_hidden_and_standardised_variances_equal() -> None:
     assert data.series.values.std((0, 1)).numpy() == pytest.approx(np.ones(6), abs=0.01)
     chain = load_structure("coupled_sdes", variables=3).graph
     assert chain.tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    alone = load_structure("coupled_sdes", layout="none", variables=3, confounders=1)
+    assert alone.graph.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]] and not alone.info["weights"].any()
 
 
 def test_what_is_dropped_is_shared_or_not() -> None:

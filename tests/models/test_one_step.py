@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from neurodyn.metrics.graphs import auroc
-from neurodyn.models.baselines import one_step
+from neurodyn.models.baselines import one_step, pcmci
 from neurodyn.models.structure import BASELINES, STRUCTURE_LEARNERS, learn_structure, self_correlation
 from neurodyn.series import SeriesBatch
 
@@ -30,6 +32,8 @@ def chain(square: bool = False, rows: int = 6, points: int = 150, seed: int = 0)
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name != "componentwise_mlp"])
 def test_every_baseline_finds_a_linear_chain(name: str) -> None:
+    if name == "pcmci_plus":
+        pytest.importorskip("tigramite")
     scores = learn_structure(name, chain()).scores
     assert scores.shape == (3, 3) and (scores >= 0).all()
     floor = 0.8 if name == "lagged_correlation" else 0.99  # which also sees x1 -> x3 through x2
@@ -79,6 +83,23 @@ def test_times_of_all_kinds_take_gaps_up_to_the_median() -> None:
     x, _ = one_step.one_step_pairs(SeriesBatch(times, torch.randn(2, 40, 2, generator=generator)))
     gaps = times.diff(dim=1).numpy().ravel()
     assert len(x) == (gaps <= 1.25 * np.median(gaps)).sum()
+
+
+def test_the_grid_of_steps_holds_what_was_seen() -> None:
+    times = torch.tensor([[1.0, 1.5, 2.0, 3.0, 3.5], [0.0, 0.5, 1.02, 1.5, 1.5]], dtype=torch.float64)
+    values = torch.arange(20.0).reshape(2, 5, 2)
+    mask = torch.ones(2, 5, 2, dtype=torch.bool)
+    mask[0, 1, 1] = mask[1, 4] = False
+    one, two = pcmci.on_grid(SeriesBatch(times, values, mask))
+    gap = pcmci.MISSING
+    assert one.tolist() == [[0, 1], [2, gap], [4, 5], [gap, gap], [6, 7], [8, 9]]
+    assert two.tolist() == [[10, 11], [12, 13], [14, 15], [16, 17]]
+
+
+def test_without_tigramite_the_extra_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tigramite.data_processing", None)
+    with pytest.raises(ImportError, match=r"neurodyn\[pcmci\]"):
+        learn_structure("pcmci_plus", chain())
 
 
 def test_too_few_pairs_are_refused() -> None:

@@ -42,12 +42,14 @@ def ragged() -> SeriesBatch:
         {"gradient": "score", "num_graphs": 4},
         {"noise": 0.1},
         {"posterior": "step"},
+        {"posterior": "simulated", "noise": 0.05, "num_graphs": 1, "warmup_steps": 100, "ramp_steps": 60},
     ],
-    ids=["targets", "embedding", "score", "noise", "step"],
+    ids=["targets", "embedding", "score", "noise", "step", "simulated"],
 )
 def test_it_finds_the_graph_of_a_chain(settings: dict[str, Any]) -> None:
     series, graph = system()
-    learned = learn_structure("scotch", series, steps=400, settings=settings | {"warmup_steps": 150})
+    steps = settings.get("ramp_steps", 400)
+    learned = learn_structure("scotch", series, steps=steps, settings={"warmup_steps": 150} | settings)
     assert auroc(learned.scores, graph) > 0.99 and auroc(learned.scores, graph, diagonal=False) == 1
     # the other way round it is no chain
     assert auroc(learned.scores.T, graph, diagonal=False) < 0.8
@@ -61,6 +63,21 @@ def test_on_noise_alone_no_edge_between_variables_survives() -> None:
     learned = learn_structure("scotch", Scaling.fit(series).apply(series), steps=400)
     off = learned.scores[~np.eye(4, dtype=bool)]
     assert off.max() < 0.5 and off.mean() < 0.35
+
+
+def test_probabilities_are_high_for_a_chains_edges_and_low_without_links() -> None:
+    off = ~np.eye(4, dtype=bool)
+    for layout in ("chain", "none"):
+        series, graph = system(variables=4, layout=layout)
+        chosen = {"warmup_steps": 150, "num_times": 8, "hidden_size": 16}
+        learned = learn_structure("scotch", series, steps=400, settings=chosen, calibrate=True)
+        assert learned.probabilities is not None and learned.unlinked is not None
+        assert learned.probabilities.diagonal().min() > 0.5 and learned.unlinked.shape == (12,)
+        if layout == "chain":
+            assert learned.probabilities[off & (graph > 0)].min() > 0.8
+        else:
+            assert (learned.probabilities[off] > 0.5).sum() <= 1
+    assert learn_structure("scotch", series.rows(slice(0, 1)), settings=SMALL, calibrate=True).probabilities is None
 
 
 def test_the_price_rises_geometrically_and_scores_are_means_over_the_ramp() -> None:

@@ -33,8 +33,8 @@ def test_a_wide_file_gives_tables_a_graph_pictures_and_a_model(wide: Path, tmp_p
     config = quick(wide, tmp_path / "run", known=("x1>x2",), forbidden=("x3>x1",), intervene=("x1=1.5",))
     folder = run(config)
     edges = pd.read_csv(folder / "tables" / "edges.csv")
-    assert list(edges.columns) == ["source", "target", "probability", "sd"] and len(edges) == 9
-    assert edges.probability.is_monotonic_decreasing
+    assert list(edges.columns) == ["source", "target", "probability", "sd", "score", "score sd"] and len(edges) == 9
+    assert edges.score.is_monotonic_decreasing
     chosen = edges.set_index(["source", "target"])
     assert chosen.loc[("x1", "x2"), "probability"] == pytest.approx(1) and chosen.loc[("x3", "x1"), "probability"] == 0
     matrix = pd.read_csv(folder / "tables" / "probabilities.csv", index_col=0)
@@ -75,10 +75,24 @@ def test_a_known_system_is_compared_with_its_graph(monkeypatch, tmp_path: Path) 
 
 def test_the_edge_table_is_mean_and_spread_over_fits() -> None:
     tables = np.array([[[0.0, 1.0], [0.2, 0.4]], [[0.0, 0.5], [0.4, 0.4]]])
-    frame = edge_table(tables, ("a", "b"))
-    assert frame.iloc[0].tolist() == ["a", "b", 0.75, 0.25]
+    frame = edge_table(tables, 0.5 * tables, ("a", "b"))
+    assert frame.iloc[0].tolist() == ["a", "b", 0.75, 0.25, 0.375, 0.125]
     line = frame[(frame.source == "b") & (frame.target == "a")].iloc[0]
     assert line.probability == pytest.approx(0.3) and line.sd == pytest.approx(0.1)
+
+
+def test_visits_that_are_far_apart_get_a_warning(wide: Path, tmp_path: Path, caplog) -> None:
+    """White noise has forgotten itself by the next visit; a chain at its own spacing has not."""
+    random = np.random.default_rng(0)
+    frame = pd.read_csv(wide)
+    frame[["x1", "x2", "x3"]] = random.normal(size=(len(frame), 3))
+    frame.to_csv(tmp_path / "white.csv", index=False)
+    for path, warned in ((tmp_path / "white.csv", True), (wide, False)):
+        caplog.clear()
+        folder = run(quick(path, tmp_path / path.stem, seeds=1))
+        said = any("may be too far apart" in line.getMessage() for line in caplog.records)
+        assert said is warned
+        assert ("may be too far apart" in (folder / "report.html").read_text()) is warned
 
 
 @pytest.mark.parametrize(
