@@ -22,8 +22,9 @@ LEARNERS = {"bridge": "scotch", "step": "scotch_step"}
 class ScotchGraph(Estimator):
     """A `Scotch` as a scikit-learn estimator: a graph of which variable drives which, from irregular series.
 
-    An edge's probability is the mean over fits from different weights; a fit's own is its mean over a price of edges
-    that rises during training.
+    An edge's score in a fit is its mean over a price of edges that rises during training. Its probability comes from a
+    comparison with the scores of series that cannot be linked (`neurodyn.models.unlinked`), which takes a second fit;
+    of one series alone it is the score. Both are means over fits from different weights.
 
     Args:
         posterior: "bridge" (a law of motion, by SDE Matching) or "step" (a one-step map, for visits too far apart).
@@ -39,6 +40,7 @@ class ScotchGraph(Estimator):
 
     Attributes, after `fit`:
         edge_probabilities_: frame (D, D), rows drive columns. edge_sd_: their standard deviation over fits.
+        edge_scores_: frame (D, D), which ranks edges where few variables leave little to compare with.
         fits_: see `neurodyn.models.LearnedStructure`; their `model` forecasts and takes interventions.
         scaling_: from the data's units to the models'. n_features_in_: D.
     """
@@ -127,10 +129,11 @@ class ScotchGraph(Estimator):
         return edge_table(*tables_of(self.fits_), self.scaling_.variables)
 
     def _tables(self, variables: Sequence[str]) -> None:
-        probabilities, _ = tables_of(self.fits_)
+        probabilities, scores = tables_of(self.fits_)
         names = pd.Index(variables, name="drives")
         self.edge_probabilities_ = pd.DataFrame(probabilities.mean(0), index=names, columns=list(variables))
         self.edge_sd_ = pd.DataFrame(probabilities.std(0), index=names, columns=list(variables))
+        self.edge_scores_ = pd.DataFrame(scores.mean(0), index=names, columns=list(variables))
         self.n_features_in_ = len(variables)
 
     def _series(self, X: Any) -> SeriesBatch:  # noqa: N803
@@ -157,13 +160,32 @@ class ScotchGraph(Estimator):
         for number, fit in enumerate(self.fits_):
             assert fit.model is not None
             fit.model.save(path / f"model-{number}")
-        fits = [{"scores": fit.scores.tolist(), "seconds": fit.seconds} for fit in self.fits_]
+        fits = [
+            {
+                "scores": fit.scores.tolist(),
+                "seconds": fit.seconds,
+                "probabilities": None if fit.probabilities is None else fit.probabilities.tolist(),
+                "unlinked": None if fit.unlinked is None else fit.unlinked.tolist(),
+            }
+            for fit in self.fits_
+        ]
         return {"scaling": self.scaling_.to_dict(), "fits": fits}
 
     def _read(self, path: Path, fitted: dict[str, Any]) -> None:
         self.scaling_, name = Scaling.from_dict(fitted["scaling"]), LEARNERS[self.posterior]
         self.fits_ = [
-            LearnedStructure(name, np.array(one["scores"]), one["seconds"], Scotch.load(path / f"model-{number}"))
+            LearnedStructure(
+                name,
+                np.array(one["scores"]),
+                one["seconds"],
+                probabilities=_array(one["probabilities"]),
+                unlinked=_array(one["unlinked"]),
+                model=Scotch.load(path / f"model-{number}"),
+            )
             for number, one in enumerate(fitted["fits"])
         ]
         self._tables(self.scaling_.variables)
+
+
+def _array(values: list[Any] | None) -> np.ndarray | None:
+    return None if values is None else np.array(values)

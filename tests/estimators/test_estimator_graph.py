@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from neurodyn.estimators import ScotchGraph
 from neurodyn.models import structure
-from neurodyn.models.structure import known_edges, learn_structure
+from neurodyn.models.structure import known_edges, learn_structure, tables_of
 from neurodyn.scaling import Scaling
 from neurodyn.series import SeriesBatch
 
@@ -36,21 +36,26 @@ def test_tables_are_means_over_the_fits_made_by_hand():
     batch = model._series(x)
     settings = QUICK["options"] | {"fixed": known_edges(("y1", "y2"), forbidden=("y2>y1",))}
     scaled = Scaling.fit(batch).apply(batch)
-    tables = [learn_structure("scotch", scaled, seed=s, steps=2, settings=settings).scores for s in (5, 6)]
+    fits = [
+        learn_structure("scotch", scaled, seed=s, steps=2, settings=settings, calibrate=True, device="cpu")
+        for s in (5, 6)
+    ]
+    tables, scores = tables_of(fits)
     np.testing.assert_allclose(model.edge_probabilities_, np.mean(tables, 0), rtol=1e-6)
     np.testing.assert_allclose(model.edge_sd_, np.std(tables, 0), atol=1e-9)
     assert model.edge_probabilities_.loc["y2", "y1"] == 0.0
     edges = model.edges()
-    assert edges.columns.tolist() == ["source", "target", "probability", "sd"] and len(edges) == 4
+    assert edges.columns.tolist() == ["source", "target", "probability", "sd", "score", "score sd"] and len(edges) == 4
     best = edges.iloc[0]
-    assert best.probability == model.edge_probabilities_.loc[best.source, best.target] == edges.probability.max()
+    assert best.probability == model.edge_probabilities_.loc[best.source, best.target]
+    assert best.score == pytest.approx(scores.mean(0).max(), rel=1e-6)
 
 
 def test_the_driver_is_found():
     model = ScotchGraph(posterior="step", steps=150, options={"warmup_steps": 50}, device="cpu").fit(
         driven(n=4, length=40)
     )
-    found = model.edge_probabilities_
+    found = model.edge_scores_
     assert found.loc["y1", "y2"] > found.loc["y2", "y1"] + 0.2
 
 
