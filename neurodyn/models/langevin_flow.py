@@ -277,17 +277,22 @@ class LangevinFlow(PopulationModel):
     @property
     def _rolled(self) -> SDE:
         """The law as forecasts step it: symplectic, but for one whose Ornstein-Uhlenbeck part is known."""
-        law = self.prior.sde
-        if self.settings.mode == "simulation_free" and isinstance(law, UnderdampedLangevin):
-            return law
-        return SymplecticSteps(law, BIN_TIME)
+        if self.settings.mode == "simulation_free" and isinstance(self.prior.sde, UnderdampedLangevin):
+            return self.prior.sde
+        return self._stepped
 
     @property
     def _priced(self) -> Prior:
         """The prior as the posterior prices it: in steps of one bin where paths are simulated."""
         if self.settings.mode == "simulation_free":
             return self.prior
-        return Prior(SymplecticSteps(self.prior.sde, BIN_TIME), self.prior.initial)
+        return Prior(self._stepped, self.prior.initial)
+
+    @property
+    def _stepped(self) -> SymplecticSteps:
+        law = self.prior.sde
+        assert isinstance(law, SecondOrderLaw)
+        return SymplecticSteps(law, BIN_TIME)
 
     def _context(self, batch: SeriesBatch, reading: Reading, end: Tensor, features: Tensor | None = None) -> Context:
         """Features at the knots, or at all bins for a simulated posterior; the encoder's if none are given."""
