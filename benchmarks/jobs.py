@@ -56,10 +56,7 @@ def run_jobs(
     folder.mkdir(parents=True, exist_ok=True)
     if fresh:
         log.unlink(missing_ok=True)
-    code = fingerprint()
-    wanted = {
-        job: {"job": job, "code": code, "arguments": jsonable(dict(arguments))} for job, arguments in jobs.items()
-    }
+    wanted = _wanted(jobs)
     done = _read_log(log, wanted)
     left = [job for job in jobs if job not in done]
     started = time.monotonic()
@@ -96,6 +93,18 @@ def run_jobs(
             f"{name}: {len(failures)} of {len(jobs)} jobs failed, first {job}: {type(error).__name__}: {error}"
         ) from error
     return {job: done[job] for job in jobs}
+
+
+def finished(name: str, jobs: Mapping[str, Mapping[str, Any]], *, folder: Path = JOBS) -> dict[str, Any]:
+    """{job: result} of those jobs that `run_jobs` has run with the code as it is, in this call or any other."""
+    done = _read_log(folder / f"{name}.jsonl", _wanted(jobs))
+    return {job: done[job] for job in jobs if job in done}
+
+
+def _wanted(jobs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of every job, its line of the log without the result."""
+    code = fingerprint()
+    return {job: {"job": job, "code": code, "arguments": jsonable(dict(given))} for job, given in jobs.items()}
 
 
 def _read_log(log: Path, wanted: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

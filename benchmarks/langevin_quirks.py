@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import finished, run_jobs
 from benchmarks.records import RESULTS, Record, merge_records, summarise
 from neurodyn import datasets
 from neurodyn.datasets.spikes import counts_of
@@ -26,6 +26,7 @@ from neurodyn.training import FitConfig, fit
 COMMAND = "python -m benchmarks.langevin_quirks"
 QUIRKS = tuple(field.name for field in fields(Quirks))
 AS_RELEASED, NONE = "as released", "no quirk"
+ROWS = (AS_RELEASED, *QUIRKS, NONE)
 SEEDS = (0, 1, 2)
 OBSERVED, STEPS = 40, 200
 COLUMNS: dict[str, tuple[str, Literal["lower", "higher", ""]]] = {
@@ -56,28 +57,31 @@ def label(right: str) -> str:
     return right if right in (AS_RELEASED, NONE) else f"without {right}"
 
 
-def records(results: dict[str, Any], seeds: Sequence[int]) -> list[Record]:
-    """The table, from the results of all jobs."""
-    rows = (AS_RELEASED, *QUIRKS, NONE)
-    cells = {seed: {label(right): results[f"{right}, seed {seed}"] for right in rows} for seed in seeds}
+def grid(rights: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Jobs by name."""
+    return {f"{right}, seed {seed}": {"right": right, "seed": seed} for seed in seeds for right in rights}
+
+
+def records(results: dict[str, Any], jobs: dict[str, dict[str, Any]]) -> list[Record]:
+    """The table, from the results of those jobs that have one."""
+    cells: dict[int, dict[str, dict[str, float]]] = {}
+    for job, given in jobs.items():
+        if job in results:
+            cells.setdefault(given["seed"], {})[label(given["right"])] = results[job]
     return summarise("langevin_quirks", cells, COLUMNS, command=COMMAND)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing and write benchmarks/results/langevin_quirks.json."""
+    """Run what is missing of what is chosen, and write all that is there to benchmarks/results/langevin_quirks.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     chosen = parser.parse_args(arguments)
-    jobs = {
-        f"{right}, seed {seed}": {"right": right, "seed": seed}
-        for seed in chosen.seeds
-        for right in (AS_RELEASED, *QUIRKS, NONE)
-    }
-    results = run_jobs("langevin_quirks", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
+    run_jobs("langevin_quirks", measure, grid(ROWS, chosen.seeds), processes=chosen.processes, fresh=chosen.fresh)
+    jobs = grid(ROWS, sorted({*SEEDS, *chosen.seeds}))
     path = RESULTS / "langevin_quirks.json"
-    made = records(results, chosen.seeds)
+    made = records(finished("langevin_quirks", jobs), jobs)
     merge_records(path, made)
     for record in made:
         print(f"{record.row:40s} {record.column:12s} {record.value:.3f}")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import finished, run_jobs
 from benchmarks.records import RESULTS, Record, merge_records, summarise
 from neurodyn import datasets
 from neurodyn.datasets.spikes import counts_of
@@ -29,7 +29,8 @@ from neurodyn.training import FitConfig, fit
 
 COMMAND = "python -m benchmarks.langevin_time"
 BINS = (100, 400, 1600)
-BUDGETS = (20, 60)
+BUDGETS = (15, 45)
+SEEDS = (0,)
 WAYS = {
     "simulation_free": "simulation-free",
     "simulated": "simulated",
@@ -59,7 +60,7 @@ def train(model: LangevinFlow, mode: str, batch: SeriesBatch, seconds: float, se
         learning_rate=entry["learning_rate"],
         warmup_steps=min(20, steps // 2),
         kl_weight=entry["kl_weight"],
-        kl_warmup_steps=int(0.3 * steps),
+        kl_warmup_steps=entry.get("kl_warmup_steps", int(0.3 * steps)),
         **shared,
     )
     fit(model, batch, None, config)
@@ -98,37 +99,51 @@ def measure(way: str, bins: int, seconds: int, seed: int) -> dict[str, float]:
 
 
 def records(results: dict[str, Any], jobs: dict[str, dict[str, Any]]) -> list[Record]:
-    """A table per length of trials, from the results of all jobs."""
+    """A table per length of trials, from the results of those jobs that have one."""
     made: list[Record] = []
     for bins in dict.fromkeys(job["bins"] for job in jobs.values()):
         cells: dict[int, dict[str, dict[str, float]]] = {}
         for name, job in jobs.items():
-            if job["bins"] == bins:
+            if job["bins"] == bins and name in results:
                 row = f"{WAYS[job['way']]}, {job['seconds']} s"
                 cells.setdefault(job["seed"], {})[row] = results[name]
         made += summarise(f"langevin_time/{bins}", cells, COLUMNS, command=COMMAND)
     return made
 
 
+def grid(
+    ways: Sequence[str], bins: Sequence[int], seconds: Sequence[int], seeds: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """Jobs by name."""
+    return {
+        f"{way}, {length} bins, {budget} s, seed {seed}": {
+            "way": way,
+            "bins": length,
+            "seconds": budget,
+            "seed": seed,
+        }
+        for seed in seeds
+        for length in bins
+        for way in ways
+        for budget in seconds
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing and write benchmarks/results/langevin_time.json."""
+    """Run what is missing of what is chosen, and write all that is there to benchmarks/results/langevin_time.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="LangevinFlow's likelihood against time")
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--bins", nargs="+", type=int, default=list(BINS))
     parser.add_argument("--seconds", nargs="+", type=int, default=list(BUDGETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     chosen = parser.parse_args(arguments)
-    jobs: dict[str, dict[str, Any]] = {
-        f"{way}, {bins} bins, {seconds} s, seed {seed}": {"way": way, "bins": bins, "seconds": seconds, "seed": seed}
-        for seed in chosen.seeds
-        for bins in chosen.bins
-        for seconds in chosen.seconds
-        for way in WAYS
-    }
-    results = run_jobs("langevin_time", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
+    jobs = grid(chosen.ways, chosen.bins, chosen.seconds, chosen.seeds)
+    run_jobs("langevin_time", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
+    jobs = grid(tuple(WAYS), BINS, BUDGETS, SEEDS) | jobs
     path = RESULTS / "langevin_time.json"
-    made = records(results, jobs)
+    made = records(finished("langevin_time", jobs), jobs)
     merge_records(path, made)
     for record in made:
         print(f"{record.table:22s} {record.row:40s} {record.column:16s} {record.value:.3f}")

@@ -2,8 +2,9 @@
 
 Models read 45 neurons and are scored on 15 others, and by the R2 of all neurons' rates to the true ones. Table
 lorenz_spikes/file: the file's own test trials, whose initial conditions are in training too; lorenz_spikes/conditions:
-four initial conditions that no training trial has. All training trials train, for a fixed number of steps. The schedule
-of LangevinFlow was chosen on validation conditions that training lacked; other networks keep theirs.
+four initial conditions that no training trial has. All training trials train, for a fixed number of steps. What the
+simulation-free LangevinFlow is trained with is chosen on validation trials by `benchmarks.lorenz_choice`; the simulated
+one has the first of those choices; other networks keep their own schedule.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import finished, run_jobs
+from benchmarks.lorenz_choice import CHOICES, choice, chosen
 from benchmarks.records import RESULTS, Record, merge_records, summarise
 from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
@@ -26,9 +28,8 @@ from neurodyn.series import SeriesBatch
 COMMAND = "python -m benchmarks.lorenz_spikes"
 SPLITS = ("file", "conditions")
 SEEDS = (0, 1, 2, 3, 4)
-SCHEDULE: dict[str, Any] = {"steps": 700, "batch_size": 32}
-KL_WEIGHT = 0.1
-"""Both of LangevinFlow; the weight where it is not trained by its ELBO."""
+STEPS, ROWS = {"simulation_free": 1200, "simulated": 600}, 32
+"""Of LangevinFlow, by mode: about the same time."""
 COLUMNS: dict[str, tuple[str, str, Literal["lower", "higher", ""]]] = {
     "share": ("of the oracle", "%", "higher"),
     "bits": ("bits per spike", "", "higher"),
@@ -38,15 +39,20 @@ COLUMNS: dict[str, tuple[str, str, Literal["lower", "higher", ""]]] = {
 }
 
 
-def measure(name: str, split: Literal["file", "conditions"], seed: int) -> dict[str, float]:
-    """Scores of one model on the test trials of one split."""
+def measure(name: str, split: Literal["file", "conditions"], seed: int, row: str | None = None) -> dict[str, float]:
+    """Scores of one model on the test trials of one split; `row` of `lorenz_choice` is what LangevinFlow has."""
     parts = lorenz_spikes.load(split)
     train = SeriesBatch.concat([parts.train, parts.validation])
     held_out = parts.info["held_out"]
-    entry, settings, schedule = POPULATION_MODELS[name], {}, {}
-    if entry.make is LangevinFlow:
-        settings, schedule = {"num_samples": 1}, SCHEDULE
-        schedule = schedule if entry.schedule["kl_weight"] == 1 else schedule | {"kl_weight": KL_WEIGHT}
+    settings: dict[str, Any] = {}
+    schedule: dict[str, Any] = {}
+    if row is not None:
+        settings, schedule = choice(row)
+        entry = POPULATION_MODELS[name]
+        settings = {"num_samples": 1, **settings}
+        schedule = {"steps": STEPS[entry.settings["mode"]], "batch_size": ROWS, **schedule}
+        if entry.schedule["kl_weight"] == 1:  # trained by its ELBO
+            schedule["kl_weight"] = 1.0
     fitted = fit_population(
         name,
         train,
@@ -66,46 +72,50 @@ def measure(name: str, split: Literal["file", "conditions"], seed: int) -> dict[
     return scores | {"r2": float(np.nanmean(r2)), "median_r2": float(np.nanmedian(r2))}
 
 
-def records(results: dict[str, Any], models: Sequence[str], seeds: Sequence[int]) -> list[Record]:
-    """The tables, from the results of all jobs; models without randomness have the first seed only."""
+def grid(models: Sequence[str], splits: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Jobs by name; models without randomness have the first seed only."""
+    jobs: dict[str, dict[str, Any]] = {}
+    for split in splits:
+        best, first = chosen(split), next(iter(CHOICES))
+        for seed in seeds:
+            for name in models:
+                entry = POPULATION_MODELS[name]
+                if entry.schedule or seed == SEEDS[0]:
+                    job = jobs[f"{name}, {split}, seed {seed}"] = {"name": name, "split": split, "seed": seed}
+                    if entry.make is LangevinFlow:
+                        job["row"] = best if entry.settings["mode"] == "simulation_free" else first
+    return jobs
+
+
+def records(results: dict[str, Any], jobs: dict[str, dict[str, Any]]) -> list[Record]:
+    """The tables, from the results of those jobs that have one."""
     made: list[Record] = []
     columns = {column: (unit, better) for column, unit, better in COLUMNS.values()}
     for split in SPLITS:
-        cells = {
-            seed: {
-                POPULATION_MODELS[name].label: {
-                    COLUMNS[key][0]: value for key, value in results[_job(name, split, seed)].items()
-                }
-                for name in models
-                if _job(name, split, seed) in results
-            }
-            for seed in seeds
-        }
+        cells: dict[int, dict[str, dict[str, float]]] = {}
+        for name in POPULATION_MODELS:
+            for job, given in jobs.items():
+                if job in results and (given["name"], given["split"]) == (name, split):
+                    found = {COLUMNS[key][0]: value for key, value in results[job].items()}
+                    cells.setdefault(given["seed"], {})[POPULATION_MODELS[name].label] = found
         made += summarise(f"lorenz_spikes/{split}", cells, columns, command=COMMAND)
     return made
 
 
-def _job(name: str, split: str, seed: int) -> str:
-    return f"{name}, {split}, seed {seed}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing and write benchmarks/results/lorenz_spikes.json."""
+    """Run what is missing of what is chosen, and write all that is there to benchmarks/results/lorenz_spikes.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=tuple(POPULATION_MODELS), default=tuple(POPULATION_MODELS))
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     chosen = parser.parse_args(arguments)
-    jobs = {}
-    for seed in chosen.seeds:
-        for name in chosen.models:
-            if POPULATION_MODELS[name].schedule or seed == chosen.seeds[0]:
-                for split in SPLITS:
-                    jobs[_job(name, split, seed)] = {"name": name, "split": split, "seed": seed}
-    results = run_jobs("lorenz_spikes", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
+    jobs = grid(chosen.models, chosen.splits, chosen.seeds)
+    run_jobs("lorenz_spikes", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
+    jobs = grid(tuple(POPULATION_MODELS), SPLITS, sorted({*SEEDS, *chosen.seeds}))
     path = RESULTS / "lorenz_spikes.json"
-    made = records(results, chosen.models, chosen.seeds)
+    made = records(finished("lorenz_spikes", jobs), jobs)
     merge_records(path, made)
     for record in made:
         if record.column in ("of the oracle", "rate R2, mean"):

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import finished, run_jobs
 from benchmarks.records import RESULTS, Record, merge_records, summarise
 from neurodyn.datasets import recordings
 from neurodyn.datasets.spikes import counts_of
@@ -56,24 +56,30 @@ def measure(name: str, recording: str, fold: int) -> dict[str, float]:
     return scores | {"fit": fitted.seconds}
 
 
-def records(results: dict[str, Any], names: Sequence[str], models: Sequence[str], folds: Sequence[int]) -> list[Record]:
-    """The tables, from the results of all jobs."""
+def grid(names: Sequence[str], models: Sequence[str], folds: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Jobs by name."""
+    return {
+        f"{name}, {recording}, fold {fold}": {"name": name, "recording": recording, "fold": fold}
+        for fold in folds
+        for recording in names
+        for name in models
+    }
+
+
+def records(results: dict[str, Any], jobs: dict[str, dict[str, Any]]) -> list[Record]:
+    """The tables, from the results of those jobs that have one."""
     made: list[Record] = []
-    for recording in names:
-        cells = {
-            fold: {POPULATION_MODELS[name].label: results[_job(name, recording, fold)] for name in models}
-            for fold in folds
-        }
+    for recording in dict.fromkeys(given["recording"] for given in jobs.values()):
+        cells: dict[int, dict[str, dict[str, float]]] = {}
+        for job, given in jobs.items():
+            if job in results and given["recording"] == recording:
+                cells.setdefault(given["fold"], {})[POPULATION_MODELS[given["name"]].label] = results[job]
         made += summarise(f"recordings/{recording}", cells, COLUMNS, command=COMMAND)
     return made
 
 
-def _job(name: str, recording: str, fold: int) -> str:
-    return f"{name}, {recording}, fold {fold}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing and write benchmarks/results/recordings.json."""
+    """Run what is missing of what is chosen, and write all that is there to benchmarks/results/recordings.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--recordings", nargs="+", choices=tuple(recordings.SOURCES), default=list(NAMES))
     parser.add_argument("--models", nargs="+", choices=tuple(POPULATION_MODELS), default=list(MODELS))
@@ -81,15 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     chosen = parser.parse_args(arguments)
-    jobs = {
-        _job(name, recording, fold): {"name": name, "recording": recording, "fold": fold}
-        for fold in chosen.folds
-        for recording in chosen.recordings
-        for name in chosen.models
-    }
-    results = run_jobs("recordings", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
+    jobs = grid(chosen.recordings, chosen.models, chosen.folds)
+    run_jobs("recordings", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
+    jobs = grid(tuple(recordings.SOURCES), MODELS, FOLDS)
     path = RESULTS / "recordings.json"
-    made = records(results, chosen.recordings, chosen.models, chosen.folds)
+    made = records(finished("recordings", jobs), jobs)
     merge_records(path, made)
     for record in made:
         print(f"{record.table:28s} {record.row:32s} {record.column:12s} {record.value:.3f}")

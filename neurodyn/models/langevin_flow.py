@@ -4,8 +4,8 @@
 
 After Song, Keller, Yue, Perona and Welling (2025), "Langevin Flows for Modeling Neural Latent Dynamics", arXiv
 2507.11531, with a loss that is a true evidence bound: the posterior has a drift of its own and pays for it. It is
-"simulation_free" (`UnderdampedPosterior`) or "simulated" (`SimulatedPosterior`, one solver step per bin). The paper's
-released recurrences are in `neurodyn.models.released_flow`.
+"simulation_free" (`UnderdampedPosterior`) or "simulated" (`SimulatedPosterior`, one symplectic Euler step per bin). The
+paper's released recurrences are in `neurodyn.models.released_flow`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.likelihoods import make_likelihood
 from neurodyn.loss import Loss
 from neurodyn.models.population import PopulationConfig, PopulationModel, Reading
+from neurodyn.models.refinement import refined
 from neurodyn.nets.binned import BinnedEncoder
 from neurodyn.nets.context import Context
 from neurodyn.nets.readout import Readout
@@ -30,11 +31,12 @@ from neurodyn.noise import RowNoise
 from neurodyn.posteriors.base import PathDetail, PosteriorPaths
 from neurodyn.posteriors.simulated import SimulatedPosterior
 from neurodyn.posteriors.underdamped import UnderdampedPosterior
+from neurodyn.sde.base import SDE
 from neurodyn.sde.initial import GaussianInitial
 from neurodyn.sde.langevin import UnderdampedLangevin
 from neurodyn.sde.potentials import make_potential
 from neurodyn.sde.prior import Prior
-from neurodyn.sde.second_order import SecondOrderLaw, SecondOrderMLP
+from neurodyn.sde.second_order import SecondOrderLaw, SecondOrderMLP, SymplecticSteps
 from neurodyn.series import SeriesBatch
 from neurodyn.solvers.rollout import rollout
 from neurodyn.spelling import check_options
@@ -42,6 +44,7 @@ from neurodyn.spelling import check_options
 BIN_TIME = 0.1
 """Latent time of one bin, so that rates of order one fit what happens over tens of bins."""
 _STIFFNESS, _TEMPERATURE = 4.0, 4.0
+_REFINING_SAMPLES, _REFINING_RATE = 1, 0.03
 
 
 @dataclass
@@ -74,6 +77,8 @@ class LangevinFlowConfig(PopulationConfig):
     """Of all networks."""
     scale: float = 0.3
     """Standard deviation of the positions of a fresh simulation-free posterior."""
+    refinement: int = 0
+    """Steps that fit the posterior to the trials at hand when rates, latents or forecasts are asked for; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -195,14 +200,15 @@ class LangevinFlow(PopulationModel):
     def latents(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 32, *, seed: int = 0) -> Tensor:
         """Posterior samples of (q, v), (S, B, bins, 2 n); arguments as in `rates`."""
         batch, reading, end = self._whole(batch, bins)
-        return self._paths(batch, reading, end, self._noise(batch, seed), num_samples).z
+        features = self._refined(batch, reading, end)
+        return self._paths(batch, reading, end, self._noise(batch, seed), num_samples, features).z
 
     @torch.no_grad()
     def inferred_inputs(self, batch: SeriesBatch, num_samples: int = 32, *, seed: int = 0) -> PathDetail:
         """Paths with their control: what pushes them beside the autonomous law, in units of its noise."""
         batch, reading, end = self._whole(batch, None)
-        context = self._context(batch, reading, end)
-        return self.posterior.detail(context, self.prior, self._noise(batch, seed), batch.num_times, num_samples)
+        context = self._context(batch, reading, end, self._refined(batch, reading, end))
+        return self.posterior.detail(context, self._priced, self._noise(batch, seed), batch.num_times, num_samples)
 
     @torch.no_grad()
     def forecast(
@@ -220,11 +226,12 @@ class LangevinFlow(PopulationModel):
         times = check_forecast_times(history, times)
         noise = RowNoise.of(history, generator)
         last = (history.present * torch.arange(history.num_times, device=history.device)).amax(1)
-        paths = self._paths(history, self.read(history), last, noise, num_samples)
+        reading = self.read(history)
+        paths = self._paths(history, reading, last, noise, num_samples, self._refined(history, reading, last))
         z = paths.z.gather(2, last[None, :, None, None].expand(num_samples, -1, 1, paths.z.shape[-1]))[:, :, 0]
         clock = (times - history.times[:, :1]) * (BIN_TIME / self.bin_width)
         start = BIN_TIME * last.double()
-        latent = rollout(self.prior.sde, z, start, torch.maximum(clock, start[:, None]), noise, BIN_TIME)
+        latent = rollout(self._rolled, z, start, torch.maximum(clock, start[:, None]), noise, BIN_TIME)
         return Forecast.of(history, times, self.likelihood.sample(latent.to(history.dtype), noise)).to(asked_from)
 
     def _noise(self, batch: SeriesBatch, seed: int) -> RowNoise:
@@ -239,18 +246,58 @@ class LangevinFlow(PopulationModel):
         end = torch.full((batch.num_rows,), bins - 1, device=batch.device)
         return batch, self.read(batch).longer(bins), end
 
+    def _refined(self, batch: SeriesBatch, reading: Reading, end: Tensor) -> Tensor | None:
+        """Features that are fitted to what is read of the rows; nothing where the encoder's are good enough."""
+        if not self.settings.refinement:
+            return None
+        generator, readable = torch.Generator().manual_seed(0), self.readable(batch)
+
+        def bound(features: Tensor) -> Tensor:
+            paths = self._paths(batch, reading, end, RowNoise.of(batch, generator), _REFINING_SAMPLES, features)
+            log_prob = self.score(batch, paths.z[:, :, : batch.num_times], [(1.0, readable)])
+            return log_prob - (paths.path_kl + paths.initial_kl).to(log_prob)
+
+        return refined(self.encoder(reading.counts, reading.seen), bound, self.settings.refinement, _REFINING_RATE)
+
     def _paths(
-        self, batch: SeriesBatch, reading: Reading, end: Tensor, noise: RowNoise, num_samples: int
+        self,
+        batch: SeriesBatch,
+        reading: Reading,
+        end: Tensor,
+        noise: RowNoise,
+        num_samples: int,
+        features: Tensor | None = None,
     ) -> PosteriorPaths:
-        context = self._context(batch, reading, end)
+        context = self._context(batch, reading, end, features)
         if isinstance(self.posterior, SimulatedPosterior):
-            return self.posterior(context, self.prior, noise, num_samples)
+            return self.posterior(context, self._priced, noise, num_samples)
         clock = _clock(end, torch.arange(reading.counts.shape[1], device=end.device))
         return self.posterior.along(self.posterior.curve(context), clock, self.prior, noise, num_samples)
 
-    def _context(self, batch: SeriesBatch, reading: Reading, end: Tensor) -> Context:
-        """Features at the knots, or at all bins for a simulated posterior."""
-        features = self.encoder(reading.counts, reading.seen)
+    @property
+    def _rolled(self) -> SDE:
+        """The law as forecasts step it: symplectic, but for one whose Ornstein-Uhlenbeck part is known."""
+        if self.settings.mode == "simulation_free" and isinstance(self.prior.sde, UnderdampedLangevin):
+            return self.prior.sde
+        return self._stepped
+
+    @property
+    def _priced(self) -> Prior:
+        """The prior as the posterior prices it: in steps of one bin where paths are simulated."""
+        if self.settings.mode == "simulation_free":
+            return self.prior
+        return Prior(self._stepped, self.prior.initial)
+
+    @property
+    def _stepped(self) -> SymplecticSteps:
+        law = self.prior.sde
+        assert isinstance(law, SecondOrderLaw)
+        return SymplecticSteps(law, BIN_TIME)
+
+    def _context(self, batch: SeriesBatch, reading: Reading, end: Tensor, features: Tensor | None = None) -> Context:
+        """Features at the knots, or at all bins for a simulated posterior; the encoder's if none are given."""
+        if features is None:
+            features = self.encoder(reading.counts, reading.seen)
         stride = self.encoder.stride
         places = torch.arange(features.shape[1], device=end.device) * stride
         if isinstance(self.posterior, SimulatedPosterior):

@@ -112,15 +112,19 @@ class PopulationModel(nn.Module):
             raise ValueError(f"batch: {batch.num_variables} variables given, {self.settings.num_neurons} wanted")
         return at_home(batch, self)
 
+    def readable(self, batch: SeriesBatch) -> Tensor:
+        """(B, T, N) bool: observed counts of held-in neurons in the bins that are read."""
+        found = torch.zeros_like(batch.mask)
+        found[:, : self.settings.num_observed, self.held_in] = batch.mask[:, : self.settings.num_observed, self.held_in]
+        return found
+
     def read(self, batch: SeriesBatch, noise: RowNoise | None = None) -> Reading:
         """What may be read of a batch; with noise, after coordinated dropout (Keshtkaran and Pandarinath 2019).
 
         The hidden held-in counts are then scored in place of all held-in ones, with the weight that makes up for their
         number.
         """
-        open_ = batch.mask[..., self.held_in]
-        if (limit := self.settings.num_observed) is not None and limit < batch.num_times:
-            open_ = open_ & (torch.arange(batch.num_times, device=batch.device) < limit)[:, None]
+        open_ = self.readable(batch)[..., self.held_in]
         seen, scored = open_.any(-1), [(1.0, batch.mask)]
         counts = torch.where(open_, batch.values[..., self.held_in], 0.0)
         share = self.settings.coordinated_dropout

@@ -42,7 +42,8 @@ _SCHEDULE: dict[str, Any] = {"steps": 600, "batch_size": 64, "learning_rate": 1e
 _LATENT = _SCHEDULE | {"kl_weight": 0.3}
 # where all bins are read, on stretches of trials of at least this share of the bins
 _FLOW = _LATENT | {"shortest": 0.4}
-_SLOWER = _FLOW | {"learning_rate": 4e-3}  # paths of many steps diverge at more
+# a control that costs nothing at first learns gains under which paths explode
+_SLOWER = _FLOW | {"learning_rate": 4e-3, "kl_warmup_steps": 0}
 _FREE, _PATHS = {"mode": "simulation_free"}, {"mode": "simulated", "num_samples": 1}
 
 POPULATION_MODELS: dict[str, Entry] = {
@@ -150,7 +151,7 @@ def fit_population(
         model = entry.make(**chosen).fit(train)
         return FittedPopulation(name, model, time.monotonic() - started)
     own = dict(entry.schedule) | dict(schedule or {}) | ({} if steps is None else {"steps": steps})
-    own["kl_warmup_steps"] = int(0.3 * own["steps"])
+    own.setdefault("kl_warmup_steps", int(0.3 * own["steps"]))
     own["warmup_steps"] = min(own["warmup_steps"], own["steps"] // 2)
     shortest = own.pop("shortest", 1.0)
     with torch.random.fork_rng(devices=[]):

@@ -104,3 +104,38 @@ class SecondOrderMLP(SecondOrderLaw):
     def velocity_noise(self, t: Time, q: Tensor) -> Tensor:
         """See `SecondOrderLaw`."""
         return self.log_noise.exp().expand(q.shape)
+
+
+class SymplecticSteps(SDE):
+    """The law whose Euler steps of length `step` are symplectic Euler steps of a law of second order:
+
+        v' = v + a(q, v) dt + s(q) dW,      q' = q + v' dt.
+
+    Euler's own steps add energy to an oscillator at any step; these do not as long as step times frequency is below 2.
+    Both laws have one noise and one control of it, and q' follows from v', so path KLs are those of the steps.
+
+    Args:
+        law: what moves.
+        step: dt, the length of the steps to be made, in units of time.
+    """
+
+    sde_type = "ito"
+
+    def __init__(self, law: SecondOrderLaw, step: float) -> None:
+        if not step > 0:
+            raise ValueError(f"step: got {step}, want positive")
+        super().__init__()
+        self.law, self.step = law, step
+        self.state_size, self.noise_size = law.state_size, law.noise_size
+        self.noise_type, self.state_independent = law.noise_type, law.state_independent
+
+    def drift(self, t: Time, z: Tensor) -> Tensor:
+        """(v + a dt, a), (..., 2 n)."""
+        q, v = z.chunk(2, -1)
+        push = self.law.acceleration(t, q, v)
+        return torch.cat((v + self.step * push, push), -1)
+
+    def diffusion(self, t: Time, z: Tensor) -> Tensor:
+        """diag(s) dt above diag(s), (..., 2 n, n)."""
+        noise = self.law.diffusion(t, z)[..., self.law.size :, :]
+        return torch.cat((self.step * noise, noise), -2)

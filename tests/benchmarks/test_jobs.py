@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import jobs
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import finished, run_jobs
 
 
 def square(value, log=None):
@@ -41,6 +41,16 @@ def test_what_is_done_is_not_done_again_unless_asked(tmp_path):
     assert log.read_text().split() == ["0", "1", "2", "3"]
     run_jobs("x", square, arguments(log, 4), processes=1, folder=tmp_path, fresh=True)
     assert len(log.read_text().split()) == 8
+
+
+def test_what_several_calls_have_finished_is_found(tmp_path):
+    every = arguments(tmp_path / "log", 4)
+    for part in (["job 3"], ["job 1"]):
+        run_jobs("x", square, {job: every[job] for job in part}, processes=1, folder=tmp_path)
+    assert {job: found["square"] for job, found in finished("x", every, folder=tmp_path).items()} == {
+        "job 1": 1.0,
+        "job 3": 9.0,
+    }
 
 
 def test_other_arguments_or_other_code_are_another_job(tmp_path, monkeypatch):

@@ -1,8 +1,19 @@
 """Benchmarks of populations: their jobs give what their tables hold."""
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks import langevin_quirks, langevin_steps, langevin_time, lorenz_spikes, recordings
+from benchmarks import (
+    langevin_gap,
+    langevin_quirks,
+    langevin_steps,
+    langevin_time,
+    lorenz_choice,
+    lorenz_spikes,
+    recordings,
+)
+from benchmarks.records import merge_records
 from neurodyn.models.populations import POPULATION_MODELS
 
 
@@ -19,7 +30,9 @@ def test_a_table_per_split_and_a_row_per_model_over_the_seeds_that_it_has() -> N
         for split in lorenz_spikes.SPLITS
         for seed in seeds
     }
-    made = lorenz_spikes.records(results, ["smoothing", "gru"], [0, 1])
+    jobs = lorenz_spikes.grid(("smoothing", "gru", "simulated"), lorenz_spikes.SPLITS, (0, 1))
+    assert "smoothing, file, seed 1" not in jobs
+    made = lorenz_spikes.records(results, jobs)
     cells = {(r.table, r.row, r.column): r for r in made}
     assert len(cells) == len(made) == 2 * 2 * 5
     gru = cells["lorenz_spikes/conditions", POPULATION_MODELS["gru"].label, "of the oracle"]
@@ -27,12 +40,30 @@ def test_a_table_per_split_and_a_row_per_model_over_the_seeds_that_it_has() -> N
     assert cells["lorenz_spikes/file", POPULATION_MODELS["smoothing"].label, "of the oracle"].seeds == (0,)
 
 
+def test_what_is_best_on_validation_trials_is_tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lorenz_choice, "RESULTS", tmp_path)
+    first, second = list(lorenz_choice.CHOICES)[:2]
+    assert lorenz_choice.chosen("file") == first  # nothing is known yet
+    jobs = lorenz_choice.grid(("conditions",), (0, 1))
+    best = lorenz_choice.refined(second)
+    results = {
+        job: {given["label"]: 50.0, lorenz_choice.refined(given["label"]): 70.0 if given["label"] == second else 40.0}
+        for job, given in jobs.items()
+    }
+    merge_records(tmp_path / "lorenz_choice.json", lorenz_choice.records(results, jobs))
+    assert (lorenz_choice.chosen("conditions"), lorenz_choice.chosen("file")) == (best, first)
+    assert lorenz_choice.choice(best).settings["refinement"] > 0
+    assert lorenz_choice.choice(best).schedule == lorenz_choice.CHOICES[second].schedule
+    tested = lorenz_spikes.grid(("simulation_free", "simulated", "gru"), ("conditions",), (0,))
+    assert [job.get("row") for job in tested.values()] == [best, first, None]
+
+
 def test_recordings_without_behaviour_have_no_decoding_column() -> None:
     results = {
         f"gru, {name}, fold 0": {"co-bps": 0.1, "fp-bps": 0.0, "fit": 1.0} | more
         for name, more in (("miller_m1", {"decoding R2": 0.5}), ("reach_spikes", {}))
     }
-    made = recordings.records(results, ["miller_m1", "reach_spikes"], ["gru"], [0])
+    made = recordings.records(results, recordings.grid(recordings.NAMES, ["gru", "factors"], [0]))
     columns = {table: {r.column for r in made if r.table == f"recordings/{table}"} for table in recordings.NAMES[1:]}
     assert "decoding R2" in columns["miller_m1"] and "decoding R2" not in columns["reach_spikes"]
 
@@ -41,8 +72,8 @@ def test_every_quirk_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(langevin_quirks, "STEPS", 2)
     scores = langevin_quirks.measure("zero_kernel", seed=0)
     assert set(scores) == set(langevin_quirks.COLUMNS)
-    rows = (langevin_quirks.AS_RELEASED, *langevin_quirks.QUIRKS, langevin_quirks.NONE)
-    made = langevin_quirks.records({f"{right}, seed 0": scores for right in rows}, [0])
+    jobs = langevin_quirks.grid(langevin_quirks.ROWS, [0])
+    made = langevin_quirks.records(dict.fromkeys(jobs, scores), jobs)
     assert len({r.row for r in made}) == 12
 
 
@@ -60,3 +91,16 @@ def test_every_way_is_scored_after_its_time() -> None:
     assert {r.row for r in made} == {"simulation-free, 0 s", "simulated from simulation-free, 0 s"}
     assert {r.table for r in made} == {"langevin_time/12"} and len(made) == 2 * len(langevin_time.COLUMNS)
     assert all(scores["steps"] == 10 and scores["KL of the path"] > 0 for scores in results.values())
+
+
+def test_families_are_compared_under_one_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(langevin_gap, "STEPS", 2)
+    monkeypatch.setattr(langevin_gap, "SAMPLES", 2)
+    found = langevin_gap.measure("simulation_free", seed=0)
+    assert set(found) == {way.label for way in langevin_gap.WAYS}
+    for parts in found.values():
+        assert parts["ELBO"] == parts["log-likelihood"] - parts["KL of the start"] - parts["KL of the path"]
+    jobs = langevin_gap.grid(langevin_gap.LAWS, [0])
+    made = langevin_gap.records({"under the law of simulation_free, seed 0": found}, jobs)
+    assert {r.table for r in made} == {"langevin_gap/simulation_free"}
+    assert len(made) == len(langevin_gap.WAYS) * len(langevin_gap.COLUMNS)

@@ -188,7 +188,7 @@ def test_lorenz_spikes(data_folder: Path) -> None:
         total = counts_of(part).sum((0, 1))
         assert np.abs(total - rates.double().sum((0, 1)).numpy()).max() < 6 * total.max() ** 0.5
     other = datasets.load("lorenz_spikes", split="conditions")
-    assert (len(other.train), len(other.validation), len(other.test)) == (520, 120, 160)
+    assert (len(other.train), len(other.validation), len(other.test)) == (480, 160, 160)
     assert not set(other.train.labels.tolist()) & set(other.test.labels.tolist())
 
 

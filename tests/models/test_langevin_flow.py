@@ -13,6 +13,7 @@ from neurodyn.metrics.neural import bits_per_spike
 from neurodyn.models.langevin_flow import BIN_TIME, LangevinFlow
 from neurodyn.models.released_flow import ReleasedFlow
 from neurodyn.noise import RowNoise
+from neurodyn.sde.kalman import smooth_at
 from neurodyn.sde.linear_gaussian import FreeLinearGaussian
 from neurodyn.series import SeriesBatch
 from neurodyn.training import FitConfig, fit
@@ -80,20 +81,32 @@ def with_known_prior(mode: str) -> LangevinFlow:
     return model
 
 
-def exact_evidence(model: LangevinFlow, batch: SeriesBatch) -> Tensor:
+def as_linear(model: LangevinFlow) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Matrix and noise of the continuous law of a model with a known prior, and its start."""
     law, initial = model.prior.sde, model.prior.initial
     stiffness = law.potential.stiffness().detach().double()  # type: ignore[union-attr]
     matrix = torch.zeros(2, 2, dtype=DOUBLE)
     matrix[0, 1], matrix[1, 0], matrix[1, 1] = 1.0, -stiffness[0, 0], -1.0
     noise = torch.tensor([[0.0], [math.sqrt(8.0)]], dtype=DOUBLE)
     start = (initial.mean.detach().double(), torch.diag((2 * initial.log_scale).exp()).detach().double())
-    loading, bias, variance = observation(model)
-    if model.settings.mode == "simulated":  # the evidence of the law in steps of one bin
-        step = torch.eye(2, dtype=DOUBLE) + BIN_TIME * matrix
-        return joint_evidence(step, BIN_TIME * noise @ noise.mT, start, loading, bias, variance, batch.values)
-    linear = FreeLinearGaussian(matrix, noise, *start, loading, variance)
+    return matrix, noise, start
+
+
+def in_latent_time(batch: SeriesBatch) -> SeriesBatch:
     clock = BIN_TIME * torch.arange(batch.num_times, dtype=DOUBLE)
-    return linear.evidence(batch.to(dtype=DOUBLE)._with(times=clock.expand(batch.num_rows, -1)))
+    return batch.to(dtype=DOUBLE)._with(times=clock.expand(batch.num_rows, -1))
+
+
+def exact_evidence(model: LangevinFlow, batch: SeriesBatch) -> Tensor:
+    matrix, noise, start = as_linear(model)
+    loading, bias, variance = observation(model)
+    if model.settings.mode == "simulated":  # the evidence of the law in steps of one bin: v' first, then q by v'
+        drift = torch.tensor([[1.0, BIN_TIME], [0.0, 1.0]], dtype=DOUBLE)
+        kick = torch.eye(2, dtype=DOUBLE)
+        kick[1] += BIN_TIME * matrix[1]
+        covariance = BIN_TIME * drift @ noise @ noise.mT @ drift.mT
+        return joint_evidence(drift @ kick, covariance, start, loading, bias, variance, batch.values)
+    return FreeLinearGaussian(matrix, noise, *start, loading, variance).evidence(in_latent_time(batch))
 
 
 @pytest.mark.parametrize("mode", ["simulation_free", "simulated"])
@@ -112,6 +125,40 @@ def test_elbo_meets_the_evidence_of_a_quadratic_potential(mode: str) -> None:
     after = gap()
     assert before > 2.0
     assert -0.05 < after < 0.25, (before, after)
+
+
+def test_refinement_finds_the_exact_smoother_where_the_encoder_does_not() -> None:
+    model = with_known_prior("simulation_free")
+    fit(model, real_values(), None, FitConfig(steps=150, batch_size=0, learning_rate=1e-2, progress=False))
+    model.eval()
+    seen = real_values(rows=6)
+    new = seen._with(values=-2.5 * seen.values)
+    (matrix, noise, start), (loading, _, variance) = as_linear(model), observation(model)
+    linear = FreeLinearGaussian(matrix, noise, *start, loading, variance)
+    rows = in_latent_time(new)
+    exact = smooth_at(linear.law, linear.filter(rows), linear.information(rows), rows.times, rows.times).mean
+
+    def error() -> float:
+        return float((model.latents(new, num_samples=64).mean(0).double() - exact).detach().square().mean().sqrt())
+
+    before = error()
+    model.settings.refinement = 400
+    after = error()
+    assert before > 0.5
+    assert after < 0.25 * before, (before, after)
+    alone = model.latents(new.rows([3]))
+    torch.testing.assert_close(alone, model.latents(new)[:, 3:4], rtol=1e-3, atol=1e-3)
+
+
+def test_refinement_reads_what_the_encoder_may_read() -> None:
+    batch, _ = oscillating(rows=6, bins=20)
+    model = fitted("simulation_free", batch, 3, num_observed=14, refinement=3)
+    hidden = batch._with(values=batch.values.clone())
+    hidden.values[..., list(OUT)] = 5.0
+    hidden.values[:, 14:] = 5.0
+    torch.testing.assert_close(model.rates(hidden), model.rates(batch))
+    plain = fitted("simulation_free", batch, 3, num_observed=14)
+    assert not torch.allclose(plain.rates(batch), model.rates(batch), rtol=1e-3)
 
 
 def test_released_recurrences_without_quirks_are_bounded_by_the_evidence() -> None:

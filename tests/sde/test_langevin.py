@@ -10,7 +10,7 @@ from neurodyn.sde.base import SDE, Time
 from neurodyn.sde.langevin import OverdampedLangevin, StateFriction, UnderdampedLangevin
 from neurodyn.sde.linear import FreeLinearLaw
 from neurodyn.sde.potentials import CoupledOscillators, DoubleWellPotential, MLPPotential, Potential, QuadraticPotential
-from neurodyn.sde.second_order import SecondOrderLaw, SecondOrderMLP
+from neurodyn.sde.second_order import SecondOrderLaw, SecondOrderMLP, SymplecticSteps
 
 DOUBLE = torch.float64
 SIZE = 4
@@ -180,6 +180,31 @@ def test_fresh_second_order_mlp_is_a_damped_oscillator() -> None:
     torch.testing.assert_close(law.diffusion(0.0, z)[..., 2:, :].sum(-1), torch.full_like(q, 0.7))
 
 
+def test_euler_steps_become_symplectic_euler_steps() -> None:
+    law, dt = SecondOrderMLP(2, 8).double(), 0.1
+    for parameter in law.net.parameters():
+        nn.init.normal_(parameter)
+    z, dw = torch.randn(4, 3, 4, dtype=DOUBLE), torch.randn(4, 3, 2, dtype=DOUBLE)
+    steps = SymplecticSteps(law, dt)
+    q, v = z.chunk(2, -1)
+    v = v + law.acceleration(0.0, q, v) * dt + law.velocity_noise(0.0, q) * dw
+    moved = z + steps.drift(0.0, z) * dt + (steps.diffusion(0.0, z) @ dw[..., None])[..., 0]
+    torch.testing.assert_close(moved, torch.cat((q + v * dt, v), -1))
+
+
+def test_symplectic_steps_keep_the_energy_of_an_oscillator() -> None:
+    law = UnderdampedLangevin(QuadraticPotential(1, torch.tensor(4.0, dtype=DOUBLE)), friction=1e-9).double()
+    energies = {}
+    for name, stepped in (("symplectic", SymplecticSteps(law, 0.3)), ("euler", law)):
+        z = torch.tensor([[1.0, 0.0]], dtype=DOUBLE)
+        energies[name] = []
+        for _ in range(300):
+            z = z + 0.3 * stepped.drift(0.0, z)
+            energies[name].append(float(law.energy(z).detach()))
+    assert 1.3 < min(energies["symplectic"]) and max(energies["symplectic"]) < 3.5, energies["symplectic"][:20]
+    assert energies["euler"][-1] > 1e6
+
+
 def made(**options: object) -> SDE:
     potential: Potential = QuadraticPotential(2)
     return UnderdampedLangevin(potential, **options)  # type: ignore[arg-type]
@@ -197,6 +222,7 @@ def made(**options: object) -> SDE:
         (lambda: StateFriction(2, low=2.0, high=1.0), "^low, high"),
         (lambda: SecondOrderMLP(2, noise=0.0), "^noise: got 0.0"),
         (lambda: SecondOrderLaw(0, constant_noise=True), "^size: got 0"),
+        (lambda: SymplecticSteps(SecondOrderMLP(2), 0.0), "^step: got 0.0"),
     ],
 )
 def test_bad_input_is_named(build: Callable[[], SDE], message: str) -> None:

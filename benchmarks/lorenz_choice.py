@@ -1,0 +1,129 @@
+"""Which settings of LangevinFlow do best on validation trials of `lorenz_spikes`: `python -m benchmarks.lorenz_choice`.
+
+Validation trials lie inside the training trials: a random fifth of them for the split "file", four whole conditions for
+"conditions". `benchmarks.lorenz_spikes` takes what is best here for either split, and its test trials are not used.
+Fewer steps than there; share of what the true rates score on held-out neurons, in %.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from benchmarks.jobs import finished, run_jobs
+from benchmarks.records import RESULTS, Record, merge_records, read_records, summarise
+from neurodyn.datasets import lorenz_spikes
+from neurodyn.datasets.spikes import counts_of
+from neurodyn.metrics.neural import bits_per_spike
+from neurodyn.models.langevin_flow import LangevinFlow
+from neurodyn.models.populations import fit_population
+
+COMMAND = "python -m benchmarks.lorenz_choice"
+TABLE = "lorenz_choice"
+SPLITS = ("file", "conditions")
+SEEDS = (0,)
+STEPS, ROWS, REFINEMENT = 700, 32, 50
+
+
+class Choice(NamedTuple):
+    """Settings of the model, and of its schedule."""
+
+    settings: dict[str, Any]
+    schedule: dict[str, Any]
+
+
+CHOICES = {
+    "weight 0.1, from 40 bins": Choice({}, {"kl_weight": 0.1, "shortest": 0.4}),
+    "weight 0.03, from 40 bins": Choice({}, {"kl_weight": 0.03, "shortest": 0.4}),
+    "weight 0.1, from 15 bins": Choice({}, {"kl_weight": 0.1, "shortest": 0.15}),
+    "weight 0.03, from 15 bins": Choice({}, {"kl_weight": 0.03, "shortest": 0.15}),
+    "weight 0.1, from 40 bins, n = 12": Choice({"latent_size": 12}, {"kl_weight": 0.1, "shortest": 0.4}),
+}
+"""Weights of the KL and lengths of the stretches; n = 6 positions where nothing is said."""
+
+
+def refined(label: str) -> str:
+    """The row of the same model whose posterior is fitted to the trials at hand."""
+    return f"{label}, refined"
+
+
+def measure(label: str, split: Literal["file", "conditions"], seed: int) -> dict[str, float]:
+    """Score of one choice on validation trials, without and with refinement."""
+    parts = lorenz_spikes.load(split)
+    held_out = parts.info["held_out"]
+    fitted = fit_population(
+        "simulation_free",
+        parts.train,
+        bin_width=parts.info["bin_width"],
+        held_out=held_out,
+        seed=seed,
+        device="cpu",
+        progress=False,
+        settings={"num_samples": 1, **CHOICES[label].settings},
+        schedule={"steps": STEPS, "batch_size": ROWS, **CHOICES[label].schedule},
+    )
+    assert isinstance(fitted.model, LangevinFlow)
+    outside, counts = list(held_out), counts_of(parts.validation)[..., list(held_out)]
+    oracle = bits_per_spike(parts.info["rates"]["validation"].numpy()[..., outside], counts)
+    found = {}
+    for row, steps in ((label, 0), (refined(label), REFINEMENT)):
+        fitted.model.settings.refinement = steps
+        found[row] = 100 * bits_per_spike(fitted.rates(parts.validation).numpy()[..., outside], counts) / oracle
+    return found
+
+
+def chosen(split: str) -> str:
+    """The row that is best on a split; the first one as long as nothing was measured."""
+    path = RESULTS / f"{TABLE}.json"
+    known = [record for record in read_records(path) if record.column == split] if path.exists() else []
+    return max(known, key=lambda record: record.value).row if known else next(iter(CHOICES))
+
+
+def choice(row: str) -> Choice:
+    """Settings and schedule of a row."""
+    for label, (settings, schedule) in CHOICES.items():
+        if row in (label, refined(label)):
+            return Choice(settings | ({} if row == label else {"refinement": REFINEMENT}), schedule)
+    raise ValueError(f"row: {row!r} given, one of {', '.join(CHOICES)} wanted")
+
+
+def grid(splits: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Jobs by name."""
+    return {
+        f"{label}, {split}, seed {seed}": {"label": label, "split": split, "seed": seed}
+        for seed in seeds
+        for split in splits
+        for label in CHOICES
+    }
+
+
+def records(results: dict[str, Any], jobs: dict[str, dict[str, Any]]) -> list[Record]:
+    """The table, a column per split, from the results of those jobs that have one."""
+    cells: dict[int, dict[str, dict[str, float]]] = {}
+    for job, given in jobs.items():
+        for row, share in results.get(job, {}).items():
+            cells.setdefault(given["seed"], {}).setdefault(row, {})[given["split"]] = share
+    return summarise(TABLE, cells, {split: ("%", "higher") for split in SPLITS}, command=COMMAND)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing of what is chosen, and write all that is there to benchmarks/results/lorenz_choice.json."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Settings of LangevinFlow on validation trials")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    given = parser.parse_args(arguments)
+    run_jobs(TABLE, measure, grid(given.splits, given.seeds), processes=given.processes, fresh=given.fresh)
+    jobs = grid(SPLITS, sorted({*SEEDS, *given.seeds}))
+    path = RESULTS / f"{TABLE}.json"
+    made = records(finished(TABLE, jobs), jobs)
+    merge_records(path, made)
+    for record in made:
+        print(f"{record.row:44s} {record.column:12s} {record.value:.1f}")
+    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+
+
+if __name__ == "__main__":
+    main()
