@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import types
@@ -205,6 +206,24 @@ def test_completions_know_commands_and_options(shell, capsys):
     for word in (*COMMANDS, "posterior", "print-config", "json", "bin-width"):
         assert word.removeprefix("--") in script or word == "--completion"
     assert main(["--completion", "bsh"]) == 2 and "did you mean bash" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_by_the_script(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["--completion", "bash"])
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    for typed, wanted in (
+        ("fore", "forecast"),
+        ("forecast --post", "--posterior"),
+        ("neural --prin", "--print-config"),
+    ):
+        words = ["neurodyn", *typed.split()]
+        code = f"source ./script; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _tyro_neurodyn"
+        done = subprocess.run(
+            ["bash", "-c", f"{code}; echo ${{COMPREPLY[@]}}"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert wanted in done.stdout.split(), done.stderr
 
 
 def test_benchmarks_are_listed_and_run(capfd, monkeypatch):

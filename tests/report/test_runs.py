@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from neurodyn import style
+from neurodyn.compare import learning_curves
 from neurodyn.runs import Run, hardware, resolved, versions
 
 
@@ -132,3 +133,15 @@ def test_a_killed_run_can_be_reopened(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")]).returncode == 9
     run = Run.open({"a": 1}, folder=tmp_path / "run")
     assert run.resumed and run.read_log() == [{"step": 1}]
+
+
+def test_learning_curves_are_found_however_deep_a_recipe_puts_its_trainings(tmp_path):
+    runs = {}
+    for name in ("one", "two"):
+        runs[name] = Run.open({"a": name}, folder=tmp_path / name)
+        for place in ("latent_sde", "0.5/lnsde"):
+            path = runs[name].path("models", *place.split("/"), "metrics.jsonl")
+            path.write_text('{"step": 1, "validation": 2.0}\n{"step": 2, "validation": 1.0}\n')
+    curves = learning_curves(runs)
+    assert sorted(curves) == ["0.5/lnsde", "latent_sde"]
+    assert [len(figure.axes[0].lines) for figure in curves.values()] == [2, 2]
