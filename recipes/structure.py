@@ -277,10 +277,10 @@ def _report(
         model_text=(
             f"{STRUCTURE_LEARNERS[fits[0].name].about} The price of an edge rises during training. An edge's score is "
             "its mean probability on the way, high for edges that give way last. The probability in the table says "
-            "what a score is worth, by the scores of edges between variables of different series, which cannot drive "
-            "each other; for a single series, which has no such partner, it is the score. Both say how well a "
-            "variable's past explains another's motion given all others that were observed; a hidden common cause can "
-            "look like an edge."
+            "what a score is worth: by the two groups that scores fall into, and by the scores of edges between "
+            "variables of different series, which cannot drive each other; for a single series, which has no such "
+            "partner, it is the score. Both say how well a variable's past explains another's motion given all others "
+            "that were observed; a hidden common cause can look like an edge."
         ),
         model_facts={
             "edges": f"{sure} of {mean.size} above {config.threshold:g}",

@@ -1,18 +1,25 @@
-"""What an edge's score is worth: compared with scores of edges that cannot be there.
+"""What an edge's score is worth: two groups of scores, compared with those of edges that cannot be there.
 
-Series of unlinked variables are made of the data: variable j of row r is that of another row, r + s_j, at its own
-times. Every variable keeps its law, its times and its gaps, but two of them with different shifts come from different
-rows, so neither drives the other. A fit to them tells how far up edges score for nothing: by the networks' freedom, by
-chance, or because the training lags behind the price. The share of such edges among all with a score is the local false
-discovery rate (Efron et al. 2001, *Empirical Bayes analysis of a microarray experiment*),
+Scores of a fit fall into two groups, edges that the law needs and others that only help to predict through a third
+variable, which the data place by themselves: Efron's (2004) *empirical null*. On the logit scale the groups are normal
+with the same width, and P(group) is averaged over their share, places and width under flat priors.
 
-    P(edge | score s) = 1 - pi0 f0(s) / f(s),
+Two groups can be found in anything, so a second fit is made to series of unlinked variables: variable j of row r is
+that of another row, r + s_j, at its own times. Every variable keeps its law, its times and its gaps, but two of them
+with different shifts come from different rows, so neither drives the other. It tells how far up edges score for
+nothing: by the networks' freedom, by chance, or because the training lags behind the price. The share of such edges
+among all with a score is the local false discovery rate (Efron et al. 2001, *Empirical Bayes analysis of a microarray
+experiment*),
+
+    P(linked | score s) = 1 - pi0 f0(s) / f(s),
 
 with f the density of all scores and f0 that of unlinked edges. Their ratio is a monotone regression of which of the two
 an edge is from, by pooling adjacent violators (Ayer et al. 1955), with one unlinked edge more above all others, as in
 knockoffs+ (Barber and Candes 2015). pi0, the share of edges that are not there, is Storey's (2002), from the scores
-below the unlinked median, and one standard error up. No graph is known in any of this. Rows must be alike: a cause that
-all rows share makes links that shifts do not cut.
+below the unlinked median, and one standard error up.
+
+An edge's probability is the product of both. No graph is known in any of this. Rows must be alike: a cause that all
+rows share makes links that shifts do not cut.
 """
 
 from __future__ import annotations
@@ -65,21 +72,46 @@ def unlinked(series: SeriesBatch, seed: int) -> tuple[SeriesBatch, NDArray[np.bo
 
 
 def edge_probabilities(scores: Array, null: Array, free: NDArray[np.bool_] | None = None) -> Array:
-    """Probabilities (D, D) of edges from their scores (D, D) and those of unlinked ones (N,).
+    """Probabilities (D, D) of edges from their scores (D, D) in [0, 1] and those of unlinked ones (N,).
 
-    Self-loops are a group of their own, compared with the same unlinked edges. Where `free` (D, D) is False an edge is
-    known to be there or not, and keeps its score.
+    Self-loops are by themselves, and in one group: linked or not. Where `free` (D, D) is False an edge is known to be
+    there or not, and keeps its score.
     """
     loops = np.eye(len(scores), dtype=bool)
     free, found = np.ones_like(loops) if free is None else free, scores.copy()
     for group in (free & loops, free & ~loops):
         if group.any():
-            found[group] = _true_shares(scores[group], null)
+            found[group] = linked(scores[group], null)
+    between = free & ~loops
+    if between.any():
+        found[between] *= upper_group(scores[between])
     return found
 
 
-def _true_shares(scores: Array, null: Array) -> Array:
-    """1 - pi0 f0 / f at each of the scores (n,)."""
+def upper_group(scores: Array) -> Array:
+    """P(the upper of two groups) for scores (n,) in [0, 1], in the mean over the groups' share, places and width."""
+    share = np.clip(scores, 1e-3, 1 - 1e-3)
+    place = np.log(share / (1 - share))
+    place = (place - place.mean()) / max(float(place.std()), 1e-3)
+    rho, low, gap, width = np.meshgrid(
+        np.linspace(0.02, 0.98, 13), np.linspace(-3, 1, 17), np.linspace(0, 5, 17), np.linspace(0.2, 1.2, 8)
+    )
+
+    def ratio(x: float) -> Array:
+        """log of upper to lower density, with their shares."""
+        return np.log(rho / (1 - rho)) + (0.5 * ((x - low) ** 2 - (x - low - gap) ** 2)) / width**2
+
+    likelihood = np.zeros(rho.shape)
+    for x in place:
+        below = np.log1p(-rho) - 0.5 * ((x - low) / width) ** 2 - np.log(width)
+        likelihood += below + np.logaddexp(0, ratio(x))
+    weight = np.exp(likelihood - likelihood.max())
+    weight /= weight.sum()
+    return np.array([(weight / (1 + np.exp(-np.clip(ratio(x), -500, 500)))).sum() for x in place])
+
+
+def linked(scores: Array, null: Array) -> Array:
+    """1 - pi0 f0 / f at each of the scores (n,), for unlinked scores (N,)."""
     middle = np.median(null)
     absent = min(1.0, (scores <= middle).mean() / (null <= middle).mean() + len(scores) ** -0.5)
     place = np.concatenate((scores, null, [np.inf]))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neurodyn.datasets import load_structure
-from neurodyn.models.unlinked import edge_probabilities, unlinked
+from neurodyn.models.unlinked import edge_probabilities, linked, unlinked, upper_group
 from neurodyn.series import SeriesBatch
 
 
@@ -44,31 +44,60 @@ def test_one_series_has_no_partner() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.4])
-def test_probabilities_are_the_share_of_true_edges_with_such_scores(share: float) -> None:
+def test_linked_is_the_share_of_true_edges_with_such_scores(share: float) -> None:
     """Scores N(0, 1) of no edge and N(2, 1) of an edge: the exact probability is a logistic function of the score."""
     random, gaps, shares, kept = np.random.default_rng(0), [], [], []
-    off = ~np.eye(12, dtype=bool)
     for _ in range(40):
-        truth = random.random((12, 12)) < share
-        scores = random.normal(size=(12, 12)) + 2.0 * truth
-        found = edge_probabilities(scores, random.normal(size=132))
+        truth = random.random(132) < share
+        scores = random.normal(size=132) + 2.0 * truth
+        found = linked(scores, random.normal(size=132))
         exact = share / (share + (1 - share) * np.exp(2 - 2 * scores))
-        gaps.append(np.abs(found - exact)[off].mean())
-        shares.append(found[off].mean())
-        kept.append((found[off] > 0.5).mean())
+        gaps.append(np.abs(found - exact).mean())
+        shares.append(found.mean())
+        kept.append((found > 0.5).mean())
     assert np.mean(gaps) < 0.1 and abs(np.mean(shares) - share) < 0.1
     if share == 0:
         assert np.mean(kept) < 0.03
 
 
-def test_what_lies_above_all_unlinked_edges_is_an_edge_if_it_is_not_alone() -> None:
-    scores = np.full((6, 6), 0.1)
-    scores[0, 1:] = 0.9
-    np.fill_diagonal(scores, 0.95)
-    found = edge_probabilities(scores, np.linspace(0.05, 0.3, 30))
+def test_what_lies_above_all_unlinked_edges_is_linked_if_it_is_not_alone() -> None:
+    null = np.linspace(0.05, 0.3, 30)
+    scores = np.full(30, 0.1)
+    scores[:5] = 0.9
+    found = linked(scores, null)
     # five against the one above all: 1 - (1/6) / (5/6) * 30 / 31
-    assert np.allclose(found[0, 1:], 1 - 0.2 * 30 / 31) and np.allclose(found.diagonal(), 1 - 6**-0.5 / 31)
-    assert (found[1:][~np.eye(6, dtype=bool)[1:]] < 0.1).all()
-    scores[0, 2:] = 0.1
-    alone = edge_probabilities(scores, np.linspace(0.05, 0.3, 30))
-    assert alone[0, 1] < 0.6
+    assert np.allclose(found[:5], 1 - 0.2 * 30 / 31) and (found[5:] < 0.1).all()
+    scores[1:5] = 0.1
+    assert linked(scores, null)[0] < 0.6
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_two_groups_are_told_apart_as_well_as_can_be(share: float) -> None:
+    """Logits N(-2, 0.5) and N(-0.5, 0.5): against the exact posterior, and far better than the share alone."""
+    random, gaps, trivial = np.random.default_rng(1), [], []
+    for _ in range(5):
+        upper = random.random(90) < share
+        logit = random.normal(size=90) * 0.5 - 2 + 1.5 * upper
+        exact = 1 / (1 + (1 - share) / share * np.exp(-(1.5 * (logit + 2) - 0.5 * 1.5**2) / 0.25))
+        found = upper_group(1 / (1 + np.exp(-logit)))
+        assert (np.diff(found[np.argsort(logit)]) > -1e-9).all()
+        gaps.append(np.abs(found - exact).mean())
+        trivial.append(np.abs(share - exact).mean())
+    assert np.mean(gaps) < 0.3 * np.mean(trivial)
+
+
+def test_edges_are_linked_and_in_the_upper_group_and_known_ones_keep_their_score() -> None:
+    random = np.random.default_rng(2)
+    scores = random.uniform(0.2, 0.3, size=(6, 6))  # above what is unlinked, and yet no edges of the law
+    edges = np.eye(6, k=1, dtype=bool)
+    scores[edges] = random.uniform(0.6, 0.8, size=5)
+    np.fill_diagonal(scores, 0.9)
+    free = np.ones((6, 6), dtype=bool)
+    free[5, 0], scores[5, 0] = False, 1.0
+    null = random.uniform(0.05, 0.15, size=30)
+    found = edge_probabilities(scores, null, free)
+    assert found[edges].min() > 0.8 and found.diagonal().min() > 0.9 and found[5, 0] == 1
+    assert found[free & ~edges & ~np.eye(6, dtype=bool)].max() < 0.2
+    between = scores[free & ~np.eye(6, dtype=bool)]
+    chance = edge_probabilities(scores, between + random.uniform(-0.01, 0.01, size=between.shape), free)
+    assert chance[edges].max() < 0.5  # groups that unlinked variables have too
