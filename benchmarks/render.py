@@ -84,12 +84,14 @@ def _provenance(records: Sequence[Record], sources: Sequence[str], bold: bool) -
         own = [record for record in records if record.command == command]
         dates = sorted({record.date for record in own})
         when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-        machines = "; ".join(dict.fromkeys(record.hardware for record in own))
+        # a record of seeds that were shared out between machines names them all
+        machines = "; ".join(dict.fromkeys(part for record in own for part in record.hardware.split("; ")))
         packages = dict.fromkeys(", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in own)
-        seeds = sorted({seed for record in own for seed in record.seeds})
+        counts = sorted({len(record.seeds) for record in own} - {0})
         text = f"Made by `{command}` on {when}: {machines}; {'; '.join(packages)}."
-        if len(seeds) > 1:
-            text += f" Means over {len(seeds)} seeds, in brackets the lowest and the highest."
+        if counts and counts[-1] > 1:
+            several = f"{counts[-1]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+            text += f" Means over {several}, in brackets the lowest and the highest."
         notes.append(text)
     notes += [f"[{number}] Published: {source}." for number, source in enumerate(sources, 1)]
     if bold:
