@@ -18,11 +18,10 @@ def _bases() -> tuple[Any, Any]:
 
 
 if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.base import BaseEstimator
+    from sklearn.base import ClassifierMixin as ClassifierMixin
 else:
     BaseEstimator, ClassifierMixin = _bases()
-
-__all__ = ["ClassifierMixin", "Estimator"]
 
 
 class Estimator(BaseEstimator):

@@ -25,7 +25,15 @@ from neurodyn.models import LinearSDE
 from neurodyn.scaling import Scaling
 from neurodyn.series import SeriesBatch
 
-QUICK = {"steps": 2, "hidden_size": 4, "options": {"context_size": 4}, "num_samples": 5, "device": "cpu"}
+QUICK = {
+    "posterior": "matched",
+    "latent_size": 2,
+    "steps": 2,
+    "hidden_size": 4,
+    "options": {"context_size": 4},
+    "num_samples": 5,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +154,7 @@ def test_a_long_frame_is_the_same_data(series, frame, linear):
         pd.testing.assert_frame_equal(found, linear.predict(asking(frame)), rtol=1e-4)
 
 
-def test_the_latent_sde_is_trained_and_forecasts(frame, tmp_path):
+def test_the_latent_sde_is_trained_and_forecasts(series, frame, tmp_path):
     model = LatentSDEForecaster(**QUICK, log=(), random_state=3).fit(frame)
     assert model.fitted_.result.history and model.fitted_.model.config["hidden_size"] == 4
     again = clone(model).fit(frame)
@@ -155,9 +163,11 @@ def test_the_latent_sde_is_trained_and_forecasts(frame, tmp_path):
     other = clone(model).set_params(random_state=4).fit(frame)
     assert not np.allclose(other.predict(asking(frame))["a"], found["a"])
     counts = frame.assign(a=frame["a"].abs().round(), b=frame["b"].abs().round())
-    poisson = clone(model).set_params(likelihood="poisson", posterior="matched", latent_size=2).fit(counts)
+    poisson = clone(model).set_params(likelihood="poisson").fit(counts)
     drawn = poisson.sample(asking(counts)).samples
     assert torch.equal(drawn, drawn.round()) and bool((drawn >= 0).all())
+    on_core = clone(model).set_params(posterior="smoother").fit(series.rows([0, 1, 2]))  # few, so split by time
+    assert on_core.fitted_.model.config["core"] is not None and np.isfinite(on_core.score(series))
     back = LatentSDEForecaster.load(model.save(tmp_path / "model"))
     assert back.get_params() == model.get_params() | {"log": []}
     pd.testing.assert_frame_equal(back.predict(asking(frame)), found)
