@@ -28,10 +28,23 @@ def format_number(value: float) -> str:
     return f"{value:.{3 if size < 10 else 1 if size < 1000 else 0}f}"
 
 
-def _cell(records: Sequence[Record], best: set[tuple[str, str, str, str]]) -> str:
+def _counts(records: Iterable[Record]) -> set[str]:
+    """Columns of counts: whole numbers without a unit, none of them a mean, not all 0 or 1."""
+    columns: dict[str, list[Record]] = {}
+    for record in records:
+        columns.setdefault(record.column, []).append(record)
+    return {
+        name
+        for name, own in columns.items()
+        if all(not record.unit and record.low is None and record.value == round(record.value) for record in own)
+        and max(abs(record.value) for record in own) > 1
+    }
+
+
+def _cell(records: Sequence[Record], best: set[tuple[str, str, str, str]], count: bool) -> str:
     shown = []
     for record in records:
-        text = format_number(record.value)
+        text = f"{record.value:.0f}" if count else format_number(record.value)
         if record.key in best:
             text = f"**{text}**"
         if record.low is not None and record.high is not None:
@@ -69,11 +82,14 @@ def render_table(records: Sequence[Record]) -> str:
     for record in records:
         unit = f" ({record.unit})" if record.unit else ""
         columns.setdefault(record.column, record.column + unit)
-    best = _best(records)
+    best, counts = _best(records), _counts(records)
     head = ["", *columns.values()]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * len(columns)]
     for row in rows:
-        cells = [_cell([r for r in records if labels[r.key] == row and r.column == column], best) for column in columns]
+        cells = [
+            _cell([r for r in records if labels[r.key] == row and r.column == column], best, column in counts)
+            for column in columns
+        ]
         lines.append("| " + " | ".join([row, *cells]) + " |")
     return "\n".join([*lines, "", *_provenance(records, sources, bool(best))]) + "\n"
 

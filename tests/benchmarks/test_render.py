@@ -45,6 +45,17 @@ def test_rows_columns_best_ranges_and_provenance():
     assert "Means over 2 seeds" in text
 
 
+def test_counts_are_whole_and_a_share_of_one_is_not():
+    text = render_table(
+        [
+            cell(n, column, v, better="")
+            for n, *vs in (("a", 3, 1), ("b", 0, 0))
+            for column, v in zip("nr", vs, strict=True)
+        ]
+    )
+    assert "| a | 3 | 1.000 |" in text and "| b | 0 | 0.000 |" in text
+
+
 def test_published_numbers_stand_in_rows_of_their_own_with_their_source():
     text = render_table(
         [cell("model", "CRPS", 0.4), cell("model", "CRPS", 0.3, command="", source="A. Author 2020, table 2")]
