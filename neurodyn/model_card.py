@@ -91,7 +91,8 @@ def _line(text: Any) -> str:
 
 
 def _listed(facts: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {_line(name)}: {_line(number(value))}" for name, value in facts.items())
+    shown = {name: number(value) if type(value) in (int, float) else value for name, value in facts.items()}
+    return "\n".join(f"- {_line(name)}: {_line(value)}" for name, value in shown.items())
 
 
 def _table(table: pd.DataFrame) -> str:

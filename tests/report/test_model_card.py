@@ -90,3 +90,10 @@ def test_what_is_not_given_leaves_its_section_out(tmp_path):
     assert headings == ["What was asked", "Training", "Intended use and limits", "How to load it"]
     assert "- For nothing." in text and "seed" not in text
     assert sorted(p.name for p in run.folder.iterdir()) == ["config.json", "model_card.md", "run.json"]
+
+
+def test_facts_of_any_kind_are_told_as_they_are(tmp_path, data):
+    facts = {"held_out": (8, 9), "potential": None, "slopes": True, "rate": 0.0123456, "parameters": 1234}
+    card = report(Run.open({}, folder=tmp_path / "run"), data, model_facts=facts)
+    told = ["held_out: (8, 9)", "potential: None", "slopes: True", "rate: 0.0123", "parameters: 1,234"]
+    assert all(f"\n- {line}\n" in card for line in told)
