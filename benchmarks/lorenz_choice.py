@@ -45,12 +45,7 @@ CHOICES = {
 
 def variants(label: str) -> dict[str, dict[str, Any]]:
     """Rows of one choice and their settings: the posterior of the encoder, or fitted to the trials at hand."""
-    weight = CHOICES[label].schedule["kl_weight"]
-    return {
-        label: {},
-        f"{label}, refined": {"refinement": REFINEMENT},
-        f"{label}, refined at that weight": {"refinement": REFINEMENT, "refinement_weight": weight},
-    }
+    return {label: {}, f"{label}, refined": {"refinement": REFINEMENT}}
 
 
 def measure(label: str, split: Literal["file", "conditions"], seed: int) -> dict[str, float]:

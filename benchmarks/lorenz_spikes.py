@@ -55,7 +55,7 @@ def measure(name: str, split: Literal["file", "conditions"], seed: int, row: str
         settings = {"num_samples": 1, **settings}
         schedule = {"steps": STEPS[entry.settings["mode"]], "batch_size": ROWS, **schedule}
         if entry.schedule["kl_weight"] == 1:  # trained by its ELBO
-            schedule["kl_weight"] = settings["refinement_weight"] = 1.0
+            schedule["kl_weight"] = 1.0
     fitted = fit_population(
         name,
         train,

@@ -79,14 +79,11 @@ class LangevinFlowConfig(PopulationConfig):
     """Standard deviation of the positions of a fresh simulation-free posterior."""
     refinement: int = 0
     """Steps that fit the posterior to the trials at hand when rates, latents or forecasts are asked for; 0: none."""
-    refinement_weight: float = 1.0
-    """Of the KL in these steps; that of training suits a model that was trained with another one than 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for setting in ("refinement", "refinement_weight"):
-            if not getattr(self, setting) >= 0:
-                raise ValueError(f"{setting}: {getattr(self, setting)} given, 0 or more wanted")
+        if self.refinement < 0:
+            raise ValueError(f"refinement: {self.refinement} given, 0 or more steps wanted")
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name}: {getattr(self, name)!r} given, one of {', '.join(get_args(hint))} wanted")
@@ -260,7 +257,7 @@ class LangevinFlow(PopulationModel):
         def bound(features: Tensor) -> Tensor:
             paths = self._paths(batch, reading, end, RowNoise.of(batch, generator), _REFINING_SAMPLES, features)
             log_prob = self.score(batch, paths.z[:, :, : batch.num_times], [(1.0, readable)])
-            return log_prob - self.settings.refinement_weight * (paths.path_kl + paths.initial_kl).to(log_prob)
+            return log_prob - (paths.path_kl + paths.initial_kl).to(log_prob)
 
         return refined(self.encoder(reading.counts, reading.seen), bound, self.settings.refinement, _REFINING_RATE)
 
