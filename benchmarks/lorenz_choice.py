@@ -43,13 +43,13 @@ CHOICES = {
 """Weights of the KL and lengths of the stretches; n = 6 positions where nothing is said."""
 
 
-def refined(label: str) -> str:
-    """The row of the same model whose posterior is fitted to the trials at hand."""
-    return f"{label}, refined"
+def variants(label: str) -> dict[str, dict[str, Any]]:
+    """Rows of one choice and their settings: the posterior of the encoder, or fitted to the trials at hand."""
+    return {label: {}, f"{label}, refined": {"refinement": REFINEMENT}}
 
 
 def measure(label: str, split: Literal["file", "conditions"], seed: int) -> dict[str, float]:
-    """Score of one choice on validation trials, without and with refinement."""
+    """Score of one choice on validation trials, in its variants."""
     parts = lorenz_spikes.load(split)
     held_out = parts.info["held_out"]
     fitted = fit_population(
@@ -67,8 +67,9 @@ def measure(label: str, split: Literal["file", "conditions"], seed: int) -> dict
     outside, counts = list(held_out), counts_of(parts.validation)[..., list(held_out)]
     oracle = bits_per_spike(parts.info["rates"]["validation"].numpy()[..., outside], counts)
     found = {}
-    for row, steps in ((label, 0), (refined(label), REFINEMENT)):
-        fitted.model.settings.refinement = steps
+    for row, settings in variants(label).items():
+        for name, value in settings.items():
+            setattr(fitted.model.settings, name, value)
         found[row] = 100 * bits_per_spike(fitted.rates(parts.validation).numpy()[..., outside], counts) / oracle
     return found
 
@@ -83,9 +84,9 @@ def chosen(split: str) -> str:
 def choice(row: str) -> Choice:
     """Settings and schedule of a row."""
     for label, (settings, schedule) in CHOICES.items():
-        if row in (label, refined(label)):
-            return Choice(settings | ({} if row == label else {"refinement": REFINEMENT}), schedule)
-    raise ValueError(f"row: {row!r} given, one of {', '.join(CHOICES)} wanted")
+        if row in (found := variants(label)):
+            return Choice(settings | found[row], schedule)
+    raise ValueError(f"row: {row!r} given, one of {', '.join(CHOICES)}, or a variant, wanted")
 
 
 def grid(splits: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:

@@ -82,6 +82,8 @@ class LangevinFlowConfig(PopulationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.refinement < 0:
+            raise ValueError(f"refinement: {self.refinement} given, 0 or more steps wanted")
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name}: {getattr(self, name)!r} given, one of {', '.join(get_args(hint))} wanted")

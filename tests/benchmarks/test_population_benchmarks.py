@@ -45,14 +45,14 @@ def test_what_is_best_on_validation_trials_is_tested(monkeypatch: pytest.MonkeyP
     first, second = list(lorenz_choice.CHOICES)[:2]
     assert lorenz_choice.chosen("file") == first  # nothing is known yet
     jobs = lorenz_choice.grid(("conditions",), (0, 1))
-    best = lorenz_choice.refined(second)
+    best = list(lorenz_choice.variants(second))[1]
     results = {
-        job: {given["label"]: 50.0, lorenz_choice.refined(given["label"]): 70.0 if given["label"] == second else 40.0}
+        job: {row: 70.0 if row == best else 50.0 for row in lorenz_choice.variants(given["label"])}
         for job, given in jobs.items()
     }
     merge_records(tmp_path / "lorenz_choice.json", lorenz_choice.records(results, jobs))
     assert (lorenz_choice.chosen("conditions"), lorenz_choice.chosen("file")) == (best, first)
-    assert lorenz_choice.choice(best).settings["refinement"] > 0
+    assert lorenz_choice.choice(best).settings == {"refinement": lorenz_choice.REFINEMENT}
     assert lorenz_choice.choice(best).schedule == lorenz_choice.CHOICES[second].schedule
     tested = lorenz_spikes.grid(("simulation_free", "simulated", "gru"), ("conditions",), (0,))
     assert [job.get("row") for job in tested.values()] == [best, first, None]
