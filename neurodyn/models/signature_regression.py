@@ -49,8 +49,8 @@ class SignatureRegression(RegressorMixin, BaseEstimator):
     mean total variation over the training series, a number that does not depend on the series.
 
     Args:
-        depth: level N of the signatures; if None, it is raised from 1 to `max_depth` at most for as long as that
-            improves the cross-validation, in which a series is on one side of a fold with all its targets.
+        depth: level N of the signatures; if None, the one from 1 to `max_depth` with the best cross-validation, in
+            which a series is on one side of a fold with all its targets.
         max_depth: see `depth`.
         penalty: "lasso" or "ridge", their strength chosen in the same folds. The Lasso's whole path of solutions is
             followed (LARS), up to 100 steps: words of one level are so alike that coordinate descent takes long, and
@@ -118,9 +118,8 @@ class SignatureRegression(RegressorMixin, BaseEstimator):
         for depth in depths:
             design = self._design(path, clock, when, depth)[known]
             model, error = self._regress(design, targets, groups)
-            if best is not None and error >= best[0]:
-                break
-            best = (error, depth, model)
+            if best is None or error < best[0]:
+                best = (error, depth, model)
         assert best is not None
         _, self.depth_, self.regression_ = best
         return self
