@@ -50,7 +50,10 @@ class Session(NamedTuple):
         table = self.trials
         for column in (align, *(() if split is None else ("split",))):
             if column not in table.columns:
-                raise ValueError(f"trials: no column {column!r} in {self.file}, one of {list(table.columns)} wanted")
+                raise ValueError(
+                    f"trials: no column {column!r} in {self.file}{nearest(column, table.columns)}, "
+                    f"one of {list(table.columns)} wanted"
+                )
         if split is not None:
             table = table[table["split"].isin((split,) if isinstance(split, str) else split)]
         table = table[table[align].notna()]
@@ -93,7 +96,7 @@ def open_nwb(path: Path | str, behaviour: str | None = None) -> Session:
         io = NWBHDF5IO(path, "r")
         file = io.read()
     except Exception as error:  # h5py's, hdmf's and pynwb's own kinds
-        raise unreadable(path, error) from error
+        raise unreadable(path, error, "a whole NWB file wanted") from error
     with io:
         units = file.units
         if units is None or len(units) == 0 or "spike_times" not in units.colnames:

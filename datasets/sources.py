@@ -87,7 +87,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unreadable(path: Path, error: Exception) -> ValueError:
-    """The error to raise for a file whose content cannot be read."""
+def unreadable(path: Path, error: Exception, remedy: str = "delete it and load again") -> ValueError:
+    """The error to raise for a file whose content cannot be read; for a user's own file with another `remedy`."""
     reason = " ".join(str(error).split())[:120]
-    return ValueError(f"{path}: altered or cut short ({type(error).__name__}: {reason}); delete it and load again")
+    return ValueError(f"{path}: altered or cut short ({type(error).__name__}: {reason}); {remedy}")

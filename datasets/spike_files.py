@@ -32,7 +32,7 @@ def h5_tables(path: Path | str, group: str | None = None) -> dict[str, Array]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(path, error, "a whole HDF5 file wanted") from error
     with file:
         place = file
         if group is not None:

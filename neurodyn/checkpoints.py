@@ -162,7 +162,10 @@ def save_model(model: nn.Module, path: Path | str) -> Path:
     path = Path(path)
     name, config = type(model).__name__, getattr(model, "config", None)
     if not isinstance(config, dict):
-        raise ValueError(f"model: a {name} without a dict `config` of its constructor's arguments cannot be saved")
+        raise ValueError(
+            f"model: a {name} without a dict `config` of its constructor's arguments cannot be saved; write its "
+            "state_dict() with write_tensors, and load_weights into one built anew"
+        )
     if path.exists() and not path.is_dir():
         raise ValueError(f"path: {path} is a file; a model is saved as a folder")
     card = {"format": FORMAT, "class": name, "config": config, "neurodyn": package_version()}

@@ -15,6 +15,7 @@ from neurodyn.spelling import nearest
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "D": 86400.0, "W": 604800.0, "Y": 365.25 * 86400.0}
 """Time units for timestamps, in seconds; a year (Y) is 365.25 days."""
+CHOOSE = "name the wanted columns in values"
 
 
 def from_frame(
@@ -92,7 +93,7 @@ def from_frame(
             raise ValueError(f"values: no column left for variables among {columns}, at least one wanted")
         _known("values", names, columns)
         lines = np.lexsort((clock, codes))
-        table = np.stack([_numbers(frame[name], name, "name the wanted columns in values") for name in names], 1)[lines]
+        table = np.stack([_numbers(frame[name], name, CHOOSE) for name in names], 1)[lines]
         same = (np.diff(codes[lines]) == 0) & (np.diff(clock[lines]) == 0)
         if same.any():
             line = lines[1:][same][0]
@@ -232,6 +233,13 @@ def timestamps(times: Any, time_unit: str = "D") -> pd.DatetimeIndex:
     return pd.DatetimeIndex(np.round(seconds * 1e6).astype("int64").view("datetime64[us]")).tz_localize("UTC")
 
 
+def has_timestamps(column: pd.Series) -> bool:
+    """Whether a column of times holds moments, which `from_frame` counts in a unit, and not numbers."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return True
+    return not pd.api.types.is_numeric_dtype(column) and bool(pd.to_numeric(column, errors="coerce").isna().any())
+
+
 def _unit(time_unit: str) -> float:
     if time_unit not in SECONDS:
         raise ValueError(f"time_unit: {time_unit!r} given, one of {list(SECONDS)} wanted")
@@ -297,6 +305,8 @@ def _numbers(column: pd.Series, name: str, hint: str, missing_allowed: bool = Tr
     bad = (numbers.isna() & column.notna()).to_numpy()
     if bad.any() or pd.api.types.is_datetime64_any_dtype(column):
         line = int(bad.argmax())
+        if missing_allowed and 0 < bad.sum() < column.notna().sum() / 2:  # a column of numbers with some other cells
+            hint = "leave the cell empty if its value is missing"
         raise ValueError(
             f"column {name!r}: {column.iloc[line]!r} given in data line {line + 1}, a number wanted; {hint}"
         )

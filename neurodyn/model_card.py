@@ -18,6 +18,7 @@ from neurodyn.runs import Run
 from neurodyn.series import SeriesBatch
 
 NAME = "model_card.md"
+QUICK = "A quick run of a few training steps: its numbers mean nothing."
 
 USE = (
     "For series of the variables, units and kind of subject that it was fitted to, and for the question above.",
@@ -61,7 +62,7 @@ def write_model_card(
         "What it is": [_text(model_text), _listed(model_facts or {})],
         "What was asked": [_text(question)],
         "Data": [_text(data_text), "" if data is None else _data(data, units or {}, time_label)],
-        "Training": [_training(info, history, best_step)],
+        "Training": [QUICK if run.config.get("quick") else "", _training(info, history, best_step)],
         "Scores": [_text(scores), "" if comparison is None else _table(comparison), _text(comparison_text)],
         "Intended use and limits": ["\n".join(f"- {_line(limit)}" for limit in limits)],
         "How to load it": [_loading(run)],
@@ -91,8 +92,14 @@ def _line(text: Any) -> str:
 
 
 def _listed(facts: Mapping[str, Any]) -> str:
-    shown = {name: number(value) if type(value) in (int, float) else value for name, value in facts.items()}
-    return "\n".join(f"- {_line(name)}: {_line(value)}" for name, value in shown.items())
+    return "\n".join(f"- {_line(name)}: {_line(_fact(value))}" for name, value in facts.items())
+
+
+def _fact(value: Any) -> str:
+    """A setting or a measurement: numbers as in tables, lists with commas, the rest as it is."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(one) for one in value)
+    return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
 def _table(table: pd.DataFrame) -> str:
@@ -129,7 +136,8 @@ def _data(data: SeriesBatch, units: Mapping[str, str], time_label: str) -> str:
 
 
 def _training(info: Mapping[str, Any], history: Sequence[Mapping[str, Any]], best_step: int | None) -> str:
-    facts: dict[str, Any] = {"run": f"{info['name']}, {info['status']}", "started": info["started"]}
+    ended = "" if info["status"] == "running" else f", {info['status']}"  # the card is written before the run ends
+    facts: dict[str, Any] = {"run": f"{info['name']}{ended}", "started": info["started"]}
     if info["seed"] is not None:
         facts["seed"] = str(info["seed"])
     steps = [int(record["step"]) for record in history if "step" in record]

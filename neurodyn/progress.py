@@ -1,7 +1,6 @@
 """How far a run is, and Ctrl-C: what stands between a training loop and the person who watches it."""
 
 import logging
-import math
 import signal
 import sys
 import threading
@@ -34,28 +33,18 @@ class Progress:
         """Show how far the run is, with the newest loss and validation."""
         every = max(LOG_EVERY, self.steps // 10 // LOG_EVERY * LOG_EVERY)
         look = step % LOG_EVERY == 0 or step == self.steps
-        newest = (
-            {
-                key: next((r[key] for r in reversed(history[-50:]) if r.get(key) is not None), math.nan)
-                for key in ("objective", "validation")
-            }
-            if look
-            else {}
-        )
+        newest: dict[str, str] = {}
+        for key in ("objective", "validation") if look else ():  # a fit without validation rows says nothing of them
+            values = [r[key] for r in history[-50:] if r.get(key) is not None]
+            newest |= {key: f"{values[-1]:.4g}"} if values else {}
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
             if look:
-                self.bar.set_postfix({key: f"{value:.4g}" for key, value in newest.items()}, refresh=False)
+                self.bar.set_postfix(newest, refresh=False)
         elif self.lines and (step % every == 0 or step == self.steps):
             left = (time.monotonic() - self.began) / (step - self.start) * (self.steps - step)
-            log.info(
-                "step %d of %d: objective %.4g, validation %.4g, %.0f s left",
-                step,
-                self.steps,
-                newest["objective"],
-                newest["validation"],
-                left,
-            )
+            said = "".join(f" {key} {value}," for key, value in newest.items())
+            log.info("step %d of %d:%s %.0f s left", step, self.steps, said, left)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -13,7 +13,7 @@ import torch
 from neurodyn import plots, style
 from neurodyn.diagnostics import Diagnostic
 from neurodyn.html_page import Page, Section, number
-from neurodyn.model_card import write_model_card
+from neurodyn.model_card import QUICK, write_model_card
 from neurodyn.runs import Run
 from neurodyn.series import SeriesBatch
 
@@ -81,6 +81,8 @@ def write_report(
     status = (
         "" if info["status"] in ("running", "finished") else f" This run was {info['status']}; its results are partial."
     )
+    if run.config.get("quick"):
+        status += f" {QUICK}"
     page = Page(
         title,
         f"neurodyn {info['versions']['neurodyn']}, started {info['started'].replace('T', ' ')[:16]} UTC.{status}",

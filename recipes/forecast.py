@@ -264,7 +264,7 @@ def _report(
         forecast = ours.fitted.forecast(
             scaling.apply(task.history), scaling.apply(task.future).times, config.num_samples, seed=config.seed
         )
-        run_.save_table("forecast", forecast.undo(scaling).to_frame())
+        run_.save_table("forecast", forecast.undo(scaling).to_frame(time_unit=config.stamp_unit))
         result = ours.fitted.result
         more = {
             "history": result.history,

@@ -6,6 +6,9 @@
 Rows are split at random into 60 % training, 20 % validation and 20 % test (a data set keeps its own split). Of the test
 rows a share of the observed values is hidden at random and filled in from the rest. Scores are in standardised units.
 
+With --data, tables/filled.csv in the run's folder has what is missing in the file itself: the mean, the median and a
+90 % interval for each empty cell of a visit, given all that is observed.
+
 A run that was killed goes on when it is started again with the same --folder.
 """
 
@@ -22,10 +25,12 @@ from matplotlib.figure import Figure
 
 from neurodyn import datasets, plots, style
 from neurodyn.checkpoints import write_json
+from neurodyn.frames import timestamps
 from neurodyn.metrics.forecasts import Scores, score
 from neurodyn.models.forecasters import Training
 from neurodyn.models.interpolators import INTERPOLATORS, FittedInterpolator, fit_interpolator
 from neurodyn.models.path_model import PathModel
+from neurodyn.quantiles import sample_quantiles
 from neurodyn.recipes.command import Execution, program, settings_of
 from neurodyn.recipes.own_series import OwnSeries
 from neurodyn.report import who_wins, write_report
@@ -216,6 +221,8 @@ def _report(config: Config, task: Task, scaling: Scaling, run_: Run, results: Re
     if ours is not None:
         fitted = results.fitted[config.model]
         run_.save_table("by_variable", ours.by_variable())
+        if config.data is not None:
+            run_.save_table("filled", _filled(config, task, scaling, fitted))
         pictures.append((_fan(config, task, scaling, fitted), f"The {label} between the values that it was shown."))
         calibration.append((plots.calibration(ours.pit), f"The {label} on all hidden values."))
         if isinstance(fitted.model, PathModel):
@@ -246,6 +253,31 @@ def _report(config: Config, task: Task, scaling: Scaling, run_: Run, results: Re
         comparison_text=f"{_protocol(config, task)} Scores are in standardised units.\n\n{about}{left_out}",
         **more,
     )
+
+
+def _filled(config: Config, task: Task, scaling: Scaling, fitted: FittedInterpolator) -> pd.DataFrame:
+    """The missing values of all rows at their visits, given all that is observed: one line per value."""
+    parts = []
+    for part in (task.train, task.validation, task.test):
+        for start in range(0, len(part), 64):  # so that the samples of a long file fit into memory
+            batch = part.rows(range(start, min(start + 64, len(part))))
+            scaled = scaling.apply(batch)
+            drawn = fitted.sample(scaled, scaled.times, config.num_samples, seed=config.seed).undo(scaling)
+            lacks = batch.present[..., None] & ~batch.mask
+            row, visit, variable = lacks.nonzero(as_tuple=True)
+            low, median, high = sample_quantiles(drawn.samples, (0.05, 0.5, 0.95))[:, lacks].numpy()
+            when: Any = batch.times[row, visit].numpy()
+            columns = {
+                "unique_id": [drawn.ids[k] for k in row.tolist()],
+                "ds": when if config.stamp_unit is None else timestamps(when, config.stamp_unit),
+                "variable": [batch.variables[k] for k in variable.tolist()],
+                "y": drawn.samples.mean(0)[lacks].numpy(),
+                "y-median": median,
+                "y-lo-90": low,
+                "y-hi-90": high,
+            }
+            parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True).set_index("unique_id")
 
 
 def _fan(config: Config, task: Task, scaling: Scaling, fitted: FittedInterpolator) -> Figure:

@@ -9,6 +9,9 @@
 Models read held-in neurons in the observed bins of a trial. Scores on test trials: co-bps on the held-out neurons,
 fp-bps on all neurons in the bins after those observed, R2 of behaviour decoded from the rates, of condition means
 (PSTH), tp correlation for dmfc_rsg, and R2 against the true rates where they are known.
+
+Of your own NWB file every fifth trial is a test trial. The folder gets report.html, rates.h5 (expected counts per bin),
+latents.npz (posterior means per trial and bin) and the fitted model.
 """
 
 from __future__ import annotations
@@ -130,8 +133,13 @@ def _report(
     model = ours.model
     assert isinstance(model, LangevinFlow) and ours.result is not None
     model.save(run_.path("model"))
-    history = task.test.history(count=task.observed)
-    paths = model.latents(history, num_samples=16).mean(0).double().cpu().numpy()
+    read = [part.history(count=task.observed) for part in (task.train, task.test)]
+    begin, paths = (model.latents(part, num_samples=16).mean(0).double().cpu().numpy() for part in read)
+    np.savez(
+        run_.path("latents.npz"),
+        **{"times": task.test.times[0, : task.observed].numpy(), "train": begin, "eval": paths},
+        **{f"{name}_trials": np.array(part.ids or ()) for name, part in zip(("train", "eval"), read, strict=True)},
+    )
     positions = paths[..., : model.size]
     times, counts = task.test.times[0].numpy(), counts_of(task.test)
     found: dict[str, list[tuple[Any, str]]] = {"Spikes and rates": [], "Latents": [], "Law of motion": []}
@@ -179,10 +187,9 @@ def _report(
     outside, seen_ = list(task.held_out), slice(0, task.observed)
     if np.nansum(counts[:, seen_][..., outside]) > 0:
         shots = min(20, len(task.train))
-        latent = model.latents(task.train.history(count=task.observed), num_samples=16).mean(0).double().cpu().numpy()
         learned = counts_of(task.train)[:, seen_][..., outside]
         facts[f"few-shot co-bps ({shots} trials)"] = few_shot_bits_per_spike(
-            latent, learned, paths, counts[:, seen_][..., outside], shots=shots, seed=config.seed
+            begin, learned, paths, counts[:, seen_][..., outside], shots=shots, seed=config.seed
         )
     for heading, drawings in found.items():
         for number, (figure, _) in enumerate(drawings, 1):

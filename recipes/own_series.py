@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurodyn.frames import read_series
+from neurodyn.frames import has_timestamps, read_series, read_table
 from neurodyn.series import SeriesBatch
+
+UNITS = {"s": "s", "min": "min", "h": "h", "D": "days", "W": "weeks", "Y": "years"}
+"""Units of timestamps, in words."""
 
 
 @dataclass
@@ -27,7 +31,7 @@ class OwnSeries:
     value: str | None = None
     """With --data of one line per observation: the column with its value."""
     time_unit: str | None = None
-    """With --data and timestamps: s, min, h, D, W or Y."""
+    """With --data and timestamps: what to count them in, s, min, h, D, W or Y; D if not given."""
     log: tuple[str, ...] = ()
     """Skewed, positive variables to take logarithms of; those that the data set names if not given."""
 
@@ -37,10 +41,17 @@ class OwnSeries:
         names = {name: getattr(self, name) for name in ("id", "time", "variable", "value", "time_unit")}
         return names | {"values": list(self.values) or None}
 
+    @functools.cached_property
+    def stamp_unit(self) -> str | None:
+        """The unit that timestamps of the file are counted in since 1970-01-01 UTC; None if its times are numbers."""
+        if self.data is None or not has_timestamps(read_table(self.data)[self.time]):
+            return None
+        return self.time_unit or "D"
+
     @property
     def clock(self) -> str:
         """What times are counted in, for labels: the unit of timestamps, or the name of the column."""
-        return self.time_unit or self.time
+        return self.time if self.stamp_unit is None else f"{UNITS[self.stamp_unit]} since 1970-01-01"
 
     def read(self) -> SeriesBatch:
         """The series in the file that `data` names."""

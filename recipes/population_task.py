@@ -102,6 +102,8 @@ def load(config: Config) -> Task:
         return _from_nwb(config)
     if config.set is not None:
         raise ValueError("set: given for a file that is no NWB file, where tensors are cut already")
+    if config.data.suffix not in (".h5", ".hdf5"):
+        raise ValueError(f"data: {config.data} given, a file ending in .nwb, .h5 or .hdf5 wanted")
     if any(name.startswith("train_spikes") for name in h5_tables(config.data)):
         parts = read_nlb(config.data, config.bin_width)
     else:
@@ -176,7 +178,9 @@ def _from_nwb(config: Config) -> Task:
         train, test = (_rows(whole, np.flatnonzero(chosen)) for chosen in (~place, place))
     held_out = train.held_out or tuple(range(0, train.batch.num_variables, 5))
     moves = None if train.behaviour is None or test.behaviour is None else (train.behaviour, test.behaviour)
-    names = tuple(f"column {k + 1}" for k in range(0 if moves is None else moves[0].shape[-1]))
+    columns = 0 if moves is None else moves[0].shape[-1]
+    told = config.behaviour or "column"
+    names = tuple(told if columns == 1 else f"{told} {k + 1}" for k in range(columns))
     parts = (train.batch, test.batch, held_out, train.observed, config.bin_width, moves, names, None)
     return Task(*parts, config.data.name, f"File {config.data.name}.", further)
 

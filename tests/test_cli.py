@@ -302,7 +302,7 @@ def test_the_installed_command_answers_without_loading_torch():
     code = "import sys, neurodyn.cli; neurodyn.cli.main(['datasets', 'list']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "pbcseq" in done.stdout, done.stderr
-    done = subprocess.run([sys.executable, "-m", "neurodyn.cli", "nothing"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "neurodyn", "nothing"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (
         2,
         f"neurodyn: no command 'nothing': there are {', '.join(COMMANDS)}\n",

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neurodyn.frames import from_frame, timestamps
+from neurodyn.frames import from_frame, has_timestamps, timestamps
 from neurodyn.series import SeriesBatch
 
 
@@ -33,10 +33,7 @@ class Columns(NamedTuple):
         """Whether the frame's times are moments, and not numbers."""
         if self.time not in frame:
             return False  # `from_frame` says so
-        column = frame[self.time]
-        if pd.api.types.is_datetime64_any_dtype(column):
-            return True
-        return not pd.api.types.is_numeric_dtype(column) and bool(pd.to_numeric(column, errors="coerce").isna().any())
+        return has_timestamps(frame[self.time])
 
     def questions(self, frame: pd.DataFrame, known: SeriesBatch) -> tuple[SeriesBatch, Tensor]:
         """The series that have lines without any value after their last one, and the times (B, H) of these lines.

@@ -19,7 +19,7 @@ from neurodyn.models.hiding import ask_at, hide_visits
 from neurodyn.models.home import at_home
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.noise import RowNoise
-from neurodyn.posteriors.base import PathDetail, Posterior
+from neurodyn.posteriors.base import PathDetail, Posterior, check_paths
 from neurodyn.posteriors.start import Start
 from neurodyn.sde.linear_gaussian import TrendOU
 from neurodyn.sde.prior import Prior
@@ -127,6 +127,7 @@ class LatentSDE(nn.Module):
             whole = {"features": context.features.to(batch.dtype), "summary": context.summary.to(batch.dtype)}
             context = context._replace(**whole)
             paths = self.posterior(context, self.prior, noise, self.num_samples)
+            check_paths(self.posterior, paths, batch)
             log_prob = self.likelihood.log_prob(batch.values, paths.z, batch.mask).sum(-1).mean(0)
             start = self.start.loss(batch, paths.z, noise)
         parts = (log_prob, paths.initial_kl, paths.path_kl, start)

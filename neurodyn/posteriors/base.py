@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from neurodyn.nets.context import Context
 from neurodyn.noise import RowNoise
 from neurodyn.sde.prior import Prior
+from neurodyn.series import SeriesBatch
 
 
 class PosteriorPaths(NamedTuple):
@@ -24,6 +25,29 @@ class PosteriorPaths(NamedTuple):
     z: Tensor
     path_kl: Tensor
     initial_kl: Tensor
+
+
+def check_paths(posterior: nn.Module, paths: object, batch: SeriesBatch) -> None:
+    """Refuse what is no `PosteriorPaths` of the batch's visits.
+
+    Raises:
+        ValueError: another type; z, path_kl or initial_kl of another shape.
+    """
+    rows, visits = batch.times.shape
+    given: object = type(paths).__name__
+    if isinstance(paths, PosteriorPaths):
+        found = {name: tuple(part.shape) for name, part in paths._asdict().items()}
+        if (
+            found["z"][1:3] == (rows, visits)
+            and len(found["z"]) == 4
+            and found["path_kl"] == found["initial_kl"] == (rows,)
+        ):
+            return
+        given = ", ".join(f"{name} {shape}" for name, shape in found.items())
+    raise ValueError(
+        f"posterior: {type(posterior).__name__} gave {given}; PosteriorPaths with z (S, {rows}, {visits}, d), path_kl "
+        f"({rows},) and initial_kl ({rows},) wanted"
+    )
 
 
 class PathDetail(NamedTuple):

@@ -225,6 +225,8 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     write_nwb(tmp_path / "a.nwb")
     with pytest.raises(ValueError, match="no column 'go_cue'"):
         read_nwb(tmp_path / "a.nwb", Window(0, 0.5, 0.02), align="go_cue")
+    with pytest.raises(ValueError, match=r"no column 'move_onset' in a.nwb \(did you mean 'move_onset_time'\?\)"):
+        read_nwb(tmp_path / "a.nwb", Window(0, 0.5, 0.02), align="move_onset")
     with pytest.raises(ValueError, match="no series 'hand_ve' in a.nwb.*hand_vel"):
         read_nwb(tmp_path / "a.nwb", Window(0, 0.5, 0.02), behaviour="hand_ve")
     with pytest.raises(ValueError, match="behaviour: hand_vel is NaN at bin 0 of trial-23"):
@@ -238,7 +240,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     beyond = read_nwb(tmp_path / "a.nwb", Window(0, 2.5, 0.02), align="move_onset_time", inside=False)
     assert beyond.batch.num_times == 125
     (tmp_path / "not.h5").write_bytes(b"no")
-    with pytest.raises(ValueError, match="not.h5: altered or cut short"):
+    with pytest.raises(ValueError, match="not.h5: altered or cut short .*a whole HDF5 file wanted$"):
         read_lfads(tmp_path / "not.h5", 0.01)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = counts

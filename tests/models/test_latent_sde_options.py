@@ -8,6 +8,7 @@ import torch
 from neurodyn.likelihoods import CategoricalLikelihood, GaussianLikelihood, PoissonLikelihood
 from neurodyn.models.latent_sde import LatentSDE, LatentSDEConfig
 from neurodyn.models.linear_sde import LinearSDE
+from neurodyn.posteriors import Posterior
 from neurodyn.series import SeriesBatch
 
 SIZES: dict[str, Any] = {"hidden_size": 8, "context_size": 6, "longest_step": 0.5, "num_times": 4}
@@ -108,3 +109,26 @@ def test_a_folder_with_settings_of_a_later_version_is_named(tmp_path) -> None:
     card.write_text(card.read_text().replace('"latent_size"', '"latent_manifold"'))
     with pytest.raises(ValueError, match="does not describe a LatentSDE: LatentSDE: 'latent_manifold' given"):
         LatentSDE.load(folder)
+
+
+def test_a_posterior_of_ones_own_that_answers_in_another_shape_is_named() -> None:
+    batch = SeriesBatch(torch.arange(5.0).expand(2, 5), torch.randn(2, 5, 2), ids=("a", "b"))
+
+    class Odd(Posterior):
+        def __init__(self, inner: Posterior, change: Any) -> None:
+            super().__init__()
+            self.inner, self.change = inner, change
+
+        def forward(self, *given: Any) -> Any:
+            return self.change(self.inner(*given))
+
+    model = build("gaussian")
+    whole = model.posterior
+    model.posterior = Odd(whole, lambda paths: paths)
+    assert model.loss(batch).elbo.shape == (2,)
+    model.posterior = Odd(whole, lambda paths: paths.z)
+    with pytest.raises(ValueError, match=r"^posterior: Odd gave Tensor; PosteriorPaths with z \(S, 2, 5, d\)"):
+        model.loss(batch)
+    model.posterior = Odd(whole, lambda paths: paths._replace(path_kl=paths.path_kl.expand(3, 2)))
+    with pytest.raises(ValueError, match=r"^posterior: Odd gave z \(.*\), path_kl \(3, 2\), .* path_kl \(2,\)"):
+        model.loss(batch)

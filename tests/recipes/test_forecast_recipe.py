@@ -10,9 +10,11 @@ import torch
 import tyro
 
 from neurodyn.cli import main as command
+from neurodyn.frames import timestamps
 from neurodyn.models import forecasters
 from neurodyn.recipes import forecast as recipe
 from neurodyn.recipes.forecast import BASELINES, Config, load, run
+from neurodyn.recipes.own_series import OwnSeries
 
 CHEAP = ("last_value", "ou_process")
 
@@ -226,3 +228,16 @@ def test_bad_input_gets_one_line(config, capsys, words, message):
     said = capsys.readouterr().err.strip()
     assert re.search(message, said) and "\n" not in said
     assert not config.folder.exists()
+
+
+def test_timestamps_are_counted_in_a_unit_that_labels_name(tmp_path):
+    lines = [f"s{k},2024-01-{day:02d} 06:00,{day},{day + k}" for k in range(2) for day in (1, 3)]
+    (tmp_path / "dates.csv").write_text("who,when,day,y\n" + "\n".join(lines) + "\n")
+    by_date = OwnSeries(data=tmp_path / "dates.csv", id="who", time="when", values=("y",))
+    assert (by_date.stamp_unit, by_date.clock) == ("D", "days since 1970-01-01")
+    assert OwnSeries(data=by_date.data, time="when", time_unit="h").clock == "h since 1970-01-01"
+    by_number = OwnSeries(data=by_date.data, id="who", time="day", values=("y",))
+    assert (by_number.stamp_unit, by_number.clock) == (None, "day")
+    series = by_date.read()
+    again = timestamps(series.times[0].numpy(), by_date.stamp_unit or "")
+    assert [str(moment) for moment in again] == ["2024-01-01 06:00:00+00:00", "2024-01-03 06:00:00+00:00"]

@@ -45,6 +45,12 @@ def test_a_file_becomes_a_table_and_a_report(config, capsys, monkeypatch):
     assert shares.shape == (4, 2) and bool((shares["0.6"] > shares["0.3"])["straight line"])
     page = (folder / "report.html").read_text()
     assert "Values of waves.csv, filled in" in page and "straight line" in page
+    given, filled = pd.read_csv(config.data), pd.read_csv(folder / "tables" / "filled.csv")
+    gaps = given[given["other"].isna()].sort_values(["who", "hour"]).reset_index(drop=True)
+    filled = filled.sort_values(["unique_id", "ds"]).reset_index(drop=True)
+    assert (filled["variable"] == "other").all() and (filled["unique_id"] == gaps["who"]).all()
+    np.testing.assert_allclose(filled["ds"], gaps["hour"], rtol=1e-9)
+    assert (filled["y-lo-90"] < filled["y-median"]).all() and (filled["y-median"] < filled["y-hi-90"]).all()
     assert sorted(p.name for p in (folder / "plots").iterdir()) == ["calibration.png", "values.png"]
     assert (folder / "model" / "weights.safetensors").is_file()
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"

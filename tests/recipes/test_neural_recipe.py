@@ -44,6 +44,11 @@ def test_the_default_run_has_a_table_pictures_rates_and_a_model(monkeypatch, tmp
     model = LangevinFlow.load(folder / "model").eval()
     again = model.rates(task.test.history(count=16), 20)[:, :16, list(task.held_out)]
     np.testing.assert_allclose(held_out, again.numpy(), rtol=1e-5)
+    latents = np.load(folder / "latents.npz")
+    wanted = model.latents(task.test.history(count=16), num_samples=16).mean(0).numpy()
+    np.testing.assert_allclose(latents["eval"], wanted, rtol=1e-4, atol=1e-5)
+    assert latents["train"].shape == (len(task.train), 16, wanted.shape[-1]) and latents["times"].shape == (16,)
+    assert latents["eval_trials"].tolist() == list(task.test.ids)
     page = (folder / "report.html").read_text()
     for heading in ("Spikes and rates", "Latents", "Law of motion", "Behaviour", "Comparison"):
         assert f">{heading}<" in page
@@ -77,5 +82,7 @@ def test_bad_options_are_one_line(tmp_path: Path) -> None:
         load(Config(steps=0))
     with pytest.raises(ValueError, match="set: given for a file that is no NWB file"):
         load(Config(data=tmp_path / "a.h5", set="mc_maze"))
+    with pytest.raises(ValueError, match=r"data: .*a.csv given, a file ending in .nwb, .h5 or .hdf5 wanted"):
+        load(Config(data=tmp_path / "a.csv"))
     with pytest.raises(FileNotFoundError, match="a.h5"):
         load(Config(data=tmp_path / "a.h5"))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neurodyn.checkpoints import write_json
-from neurodyn.model_card import USE, write_model_card
+from neurodyn.model_card import QUICK, USE, write_model_card
 from neurodyn.models import LinearSDE
 from neurodyn.report import write_report
 from neurodyn.runs import Run
@@ -40,6 +40,15 @@ def report(run: Run, data: SeriesBatch, **changes):
     }
     write_report(run, **(given | changes))
     return (run.folder / "model_card.md").read_text(encoding="utf-8")
+
+
+def test_settings_of_every_kind_are_told(tmp_path, data):
+    facts = {"held out": (0, 5, 10), "core": {"joint": True}, "joint": True, "seconds": 1234.5678, "options": None}
+    card = report(Run.open({"quick": True}, folder=tmp_path / "run"), data, model_facts=facts)
+    assert "- held out: 0, 5, 10\n- core: {'joint': True}\n- joint: True\n- seconds: 1,235\n- options: None\n" in card
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert QUICK in card and QUICK in page and "running" not in card
+    assert QUICK not in report(Run.open({}, folder=tmp_path / "long"), data)
 
 
 def test_every_report_has_a_card_with_all_that_a_reader_needs(tmp_path, data):

@@ -22,6 +22,10 @@ def test_without_a_terminal_ten_lines_go_to_the_log(mean_model, series, caplog, 
     )
     assert all("validation" in line and "nan" not in line and line.endswith("s left") for line in lines)
     assert capsys.readouterr() == ("", "")
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="neurodyn"):
+        fit(mean_model(), series, None, settings())
+    assert caplog.records and all("validation" not in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
