@@ -137,8 +137,11 @@ def _report(
     begin, paths = (model.latents(part, num_samples=16).mean(0).double().cpu().numpy() for part in read)
     np.savez(
         run_.path("latents.npz"),
-        **{"times": task.test.times[0, : task.observed].numpy(), "train": begin, "eval": paths},
-        **{f"{name}_trials": np.array(part.ids or ()) for name, part in zip(("train", "eval"), read, strict=True)},
+        times=task.test.times[0, : task.observed].numpy(),
+        train=begin,
+        train_trials=np.array(read[0].ids or ()),
+        eval=paths,
+        eval_trials=np.array(read[1].ids or ()),
     )
     positions = paths[..., : model.size]
     times, counts = task.test.times[0].numpy(), counts_of(task.test)
