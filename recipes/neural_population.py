@@ -135,13 +135,14 @@ def _report(
     model.save(run_.path("model"))
     read = [part.history(count=task.observed) for part in (task.train, task.test)]
     begin, paths = (model.latents(part, num_samples=16).mean(0).double().cpu().numpy() for part in read)
+    train_trials, eval_trials = (np.array(part.ids or ()) for part in read)
     np.savez(
         run_.path("latents.npz"),
         times=task.test.times[0, : task.observed].numpy(),
         train=begin,
-        train_trials=np.array(read[0].ids or ()),
         eval=paths,
-        eval_trials=np.array(read[1].ids or ()),
+        train_trials=train_trials,
+        eval_trials=eval_trials,
     )
     positions = paths[..., : model.size]
     times, counts = task.test.times[0].numpy(), counts_of(task.test)
@@ -191,9 +192,10 @@ def _report(
     if np.nansum(counts[:, seen_][..., outside]) > 0:
         shots = min(20, len(task.train))
         learned = counts_of(task.train)[:, seen_][..., outside]
-        facts[f"few-shot co-bps ({shots} trials)"] = few_shot_bits_per_spike(
+        bits = few_shot_bits_per_spike(
             begin, learned, paths, counts[:, seen_][..., outside], shots=shots, seed=config.seed
         )
+        facts[f"few-shot co-bps ({shots} trials)"] = f"{bits:.3f}"
     for heading, drawings in found.items():
         for number, (figure, _) in enumerate(drawings, 1):
             run_.save_figure(f"{heading.lower().replace(' ', '-')}-{number}", figure)
