@@ -96,9 +96,7 @@ def _listed(facts: Mapping[str, Any]) -> str:
 
 
 def _fact(value: Any) -> str:
-    """A setting or a measurement: numbers as in tables, lists with commas, the rest as it is."""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(one) for one in value)
+    """A setting or a measurement: numbers as in tables, the rest as it is."""
     return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
