@@ -33,6 +33,8 @@ from neurodyn.series import SeriesBatch
 INPUTS = ("times", "values", "mask", "asked", "keys")
 """What a program takes, in this order; see `ExportedForecaster`."""
 
+SLACK = 1 + 1e-6  # of a reach: times that were made in float32 are rounded
+
 COUNTS = ("poisson", "negative_binomial")  # their draws take as many rounds as the largest mean asks for
 
 
@@ -90,7 +92,7 @@ class ExportedForecaster:
         if asked.shape[1] > self.horizon:
             raise ValueError(f"times: {asked.shape[1]} per row given, {self.horizon} or fewer wanted")
         furthest = float((asked[:, -1] - known.last_time).max())
-        if furthest > self.reach * (1 + 1e-9):
+        if furthest > self.reach * SLACK:
             raise ValueError(f"times: {furthest:g} beyond the last visit given, at most {self.reach:g} wanted")
         noise = RowNoise.of(known, generator)
         padded = known.padded(self.num_visits)
@@ -171,7 +173,7 @@ def export_forecaster(
         if reach is None or not 0 < reach < math.inf:
             raise ValueError(f"reach: {reach} given, a positive time wanted, as this model takes steps")
         # every gap between times asked for is cut by itself, and may end with one short step
-        num_steps = math.ceil(reach / model.longest_step) + horizon
+        num_steps = math.ceil(reach * SLACK / model.longest_step) + horizon
     else:
         reach = math.inf
     parameter = next(model.start.encoder.parameters() if isinstance(model, LatentSDE) else model.parameters())
