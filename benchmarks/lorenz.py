@@ -107,9 +107,10 @@ def records(results: dict[str, Any]) -> list[Record]:
             columns |= {
                 "ELBO": [one["elbo"] for one in of.values()],
                 "training": [one["seconds"] for one in of.values()],
+                "memory": [one["memory"] for one in of.values()],
             }
             for column, values in columns.items():
-                unit = {"ELBO": "nats per series", "training": "s"}.get(column, "")
+                unit = {"ELBO": "nats per series", "training": "s", "memory": "MB"}.get(column, "")
                 better: Any = "lower" if column.startswith("KL") else ""
                 made.append(
                     measured(table, way, column, values, seeds=list(of), command=COMMAND, unit=unit, better=better)

@@ -62,7 +62,14 @@ def test_louder_noise_is_seen() -> None:
 
 
 def test_tables_hold_each_quarter_and_published_numbers() -> None:
-    result = {"kl": [0.1, 0.2, 0.3, 0.4], "truth": [0.0] * 4, "variation": [1.1, 1.0, 0.9], "elbo": 5.0, "seconds": 2.0}
+    result = {
+        "kl": [0.1, 0.2, 0.3, 0.4],
+        "truth": [0.0] * 4,
+        "variation": [1.1, 1.0, 0.9],
+        "elbo": 5.0,
+        "seconds": 2.0,
+        "memory": 900.0,
+    }
     jobs = {f"{seed}": {"way": "simulated", "setting": "matching", "seed": seed, "result": result} for seed in (0, 1)}
     made = {(r.row, r.column): r for r in benchmark.records(jobs)}
     assert made["simulated", "KL at 0.75 T"].value == 0.3 and made["simulated", "KL at 0.75 T"].seeds == (0, 1)
