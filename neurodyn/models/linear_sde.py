@@ -166,15 +166,13 @@ class LinearSDE(nn.Module):
         """The exact law of each value without its noise, given all of its row: mean and variance, both (B, H, D).
 
         Args:
-            batch: B rows without covariates.
+            batch: B rows; covariates are not read.
             times: (B, H) or (H,), in any order; before a row's first observed time the law is that of this time.
 
         Raises:
-            ValueError: times that are not finite or of another shape, covariates.
+            ValueError: times that are not finite or of another shape.
         """
         asked_from, known = batch.device, beside(batch, self).compact()
-        if known.covariates is not None:
-            raise ValueError("batch: covariates given, none wanted")
         given = torch.as_tensor(times).to(known.times)
         if given.ndim not in (1, 2) or (given.ndim == 2 and len(given) != known.num_rows):
             raise ValueError(f"times: shape {tuple(given.shape)} given, ({known.num_rows}, H) or (H,) wanted")
