@@ -297,19 +297,28 @@ class Forecast:
         truth: SeriesBatch | None = None,
         *,
         axes: Axes | None = None,
+        time_unit: str | None = None,
     ) -> Axes:
         """Fan chart of one row and variable: median, 50 and 90 % intervals, known points and what then happened.
 
         ``history`` and ``truth`` have the forecast's rows in the same order and its units. Draws into ``axes``, or into
         a new figure (``.figure`` of the result) outside of pyplot. :func:`neurodyn.plots.forecast_fan` draws many.
+        With ``time_unit`` times are numbers of this unit since 1970-01-01, as `from_frame` makes them of timestamps,
+        and the axis shows dates.
         """
         r, d = self._row(row), self._variable(variable)
         if axes is None:
             _, array = style.grid_of_axes(1, 1, width=6.4, height=3.6)
             axes = array[0, 0]
+        clock = 1.0
+        if time_unit is not None:
+            from neurodyn.frames import seconds_in
+
+            clock = seconds_in(time_unit) / seconds_in("D")
+            style.date_axis(axes)
         single = self.rows([r]).to(device="cpu")
         here = single.present[0]
-        t = single.times[0, here].numpy()
+        t = clock * single.times[0, here].numpy()
         levels = [(1 + p) / 2 for p in (-0.9, -0.5, 0.0, 0.5, 0.9)]
         low, lower, middle, upper, high = sample_quantiles(single.samples[:, 0, here, d], levels).double().numpy()
         if len(t) > 1:
@@ -324,7 +333,7 @@ class Forecast:
         if history is not None:
             known = history.mask[r, :, d].cpu()
             axes.plot(
-                history.times[r].cpu()[known],
+                clock * history.times[r].cpu()[known],
                 history.values[r, :, d].cpu()[known],
                 color=style.QUIET,
                 linewidth=0.8,
@@ -338,7 +347,7 @@ class Forecast:
         if truth is not None:
             seen = truth.mask[r, :, d].cpu()
             axes.plot(
-                truth.times[r].cpu()[seen],
+                clock * truth.times[r].cpu()[seen],
                 truth.values[r, :, d].cpu()[seen],
                 linestyle="",
                 marker="D",
@@ -349,7 +358,7 @@ class Forecast:
                 label="what happened",
             )
         if start is not None:
-            axes.axvline(float(start[r]), color=style.QUIET, linewidth=0.8, linestyle=(0, (3, 3)))
+            axes.axvline(clock * float(start[r]), color=style.QUIET, linewidth=0.8, linestyle=(0, (3, 3)))
         return axes
 
     def _row(self, row: int | str) -> int:

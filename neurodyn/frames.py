@@ -229,7 +229,7 @@ def to_frame(batch: SeriesBatch, layout: str = "wide", *, time_unit: str | None 
 
 def timestamps(times: Any, time_unit: str = "D") -> pd.DatetimeIndex:
     """UTC timestamps of numbers of `time_unit` since 1970-01-01, to the microsecond."""
-    seconds = np.asarray(times, dtype=np.float64) * _unit(time_unit)
+    seconds = np.asarray(times, dtype=np.float64) * seconds_in(time_unit)
     return pd.DatetimeIndex(np.round(seconds * 1e6).astype("int64").view("datetime64[us]")).tz_localize("UTC")
 
 
@@ -240,7 +240,12 @@ def has_timestamps(column: pd.Series) -> bool:
     return not pd.api.types.is_numeric_dtype(column) and bool(pd.to_numeric(column, errors="coerce").isna().any())
 
 
-def _unit(time_unit: str) -> float:
+def seconds_in(time_unit: str) -> float:
+    """Seconds in a unit of timestamps.
+
+    Raises:
+        ValueError: an unknown unit.
+    """
     if time_unit not in SECONDS:
         raise ValueError(f"time_unit: {time_unit!r} given, one of {list(SECONDS)} wanted")
     return SECONDS[time_unit]
@@ -287,7 +292,7 @@ def _times(column: pd.Series, name: str, time_unit: str | None) -> np.ndarray:
     if pd.api.types.is_datetime64_any_dtype(column):
         moment = column.dt.tz_localize("UTC") if column.dt.tz is None else column.dt.tz_convert("UTC")
         microseconds = moment.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
-        return microseconds / (1e6 * _unit(time_unit or "D"))
+        return microseconds / (1e6 * seconds_in(time_unit or "D"))
     if time_unit is not None:
         raise ValueError(
             f"time_unit: {time_unit!r} given, but column {name!r} holds numbers; only timestamps have a unit to choose"

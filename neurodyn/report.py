@@ -40,6 +40,7 @@ def write_report(
     data_text: str = "",
     units: Mapping[str, str] | None = None,
     time_label: str = "time",
+    time_unit: str | None = None,
     model_text: str = "",
     model_facts: Mapping[str, Any] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
@@ -63,6 +64,7 @@ def write_report(
         question: what was asked, in a sentence or two. Blank lines part paragraphs, here and in every text.
         data: the series, in their own units; summarised with a table of variables and a picture of what is missing.
         data_text: source, licence, protocol. ``units``: variable to unit. ``time_label``: name and unit of time.
+        time_unit: of times that are numbers of this unit since 1970-01-01, to show dates in the picture.
         model_text, model_facts: what was fitted, in words and as names with values.
         history: records of :func:`neurodyn.training.fit`. ``best_step``: where the weights were selected.
         diagnostics: from :mod:`neurodyn.diagnostics`.
@@ -97,7 +99,7 @@ def write_report(
     if data is not None or data_text:
         section = page.section("Data").text(data_text)
         if data is not None:
-            _data(section, data, units or {}, time_label)
+            _data(section, data, units or {}, time_label, time_unit)
     section = page.section("Model").text(model_text)
     if model_facts:
         section.facts(model_facts)
@@ -219,7 +221,9 @@ def _health(diagnostics: Sequence[Diagnostic]) -> str:
     )
 
 
-def _data(section: Section, data: SeriesBatch, units: Mapping[str, str], time_label: str) -> None:
+def _data(
+    section: Section, data: SeriesBatch, units: Mapping[str, str], time_label: str, time_unit: str | None
+) -> None:
     visits = data.present.sum(1)
     span = (data.last_time - data.first_time).cpu()
     entries = int(data.mask.sum())
@@ -245,7 +249,7 @@ def _data(section: Section, data: SeriesBatch, units: Mapping[str, str], time_la
     table = pd.DataFrame(lines, index=pd.Index(data.variables, name="variable"))
     section.table(table, "The variables: observed values and their quantiles.")
     section.figure(
-        plots.missingness(data, time_label=time_label),
+        plots.missingness(data, time_label=time_label, time_unit=time_unit),
         "What was observed: a dot is a visit, darker where more variables were observed. Right: how often each was.",
     )
 

@@ -2,7 +2,9 @@
 
 The graph has fixed numbers of visits, of times asked for, of sample paths and of solver steps; the number of rows is
 free. It draws its noise from one integer key per row, as every forecast here does, so it gives the numbers that the
-model gives under the same seed.
+model gives under the same seed: on a CPU to the bit, given the same padded history. A history with fewer visits than
+the graph has is padded for it, over which attention sums in another order than the model does over the shorter one;
+that rounds differently, and nothing else does (measured in tests/test_serving.py).
 
 A graph is a program: torch reads it back with pickle, and whoever writes one decides what it does. So nothing here
 loads one. What travels is the folder of `model.save`, weights and JSON, which cannot run code; export it where it is
@@ -72,8 +74,11 @@ class ExportedForecaster:
         module: nn.Module = self.program.module()
         return module
 
+    @torch.no_grad()
     def forecast(self, history: SeriesBatch, times: Tensor, *, generator: torch.Generator | None = None) -> Forecast:
         """What the model's own `forecast` gives with `num_samples` and the same generator.
+
+        On a CPU to the bit; with attention, and fewer visits than `num_visits`, up to rounding.
 
         Args:
             history: B rows with at most `num_visits` observed visits each.

@@ -64,6 +64,16 @@ def title(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=9.5, color=INK, loc="left")
 
 
+def date_axis(axes: Axes) -> None:
+    """Dates on an x-axis that counts days since 1970-01-01 (UTC)."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # the fewest that it finds steps for at any span
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.offsetText.set(fontsize=8, color=QUIET)
+
+
 def per_cent(axes: Axes, which: str) -> None:
     """Ticks of shares as per cent on the axes named in ``which``, "x", "y" or "xy"."""
     from matplotlib.ticker import PercentFormatter

@@ -289,6 +289,7 @@ def _report(config: Config, tasks: dict[float, Task], run_: Run, results: Result
         data=SeriesBatch.concat([task.train, task.validation]),
         data_text=f"{task.source}.\n\nThe test rows are not in this section.",
         time_label=f"time ({task.time_unit})",
+        time_unit=config.stamp_unit,
         model_text=f"{CLASSIFIERS[config.model].about} Probabilities are means over sample paths.",
         pictures=pictures,
         comparison=None if table.empty else table,

@@ -292,6 +292,7 @@ def _report(
         data_text=_source(task),
         units=task.info.get("units", {}),
         time_label=f"time ({time_unit})",
+        time_unit=config.stamp_unit,
         model_text=f"A latent SDE, posterior {config.posterior}, likelihood {config.likelihood}.",
         forecasts=pictures["forecasts"],
         calibration=pictures["calibration"],
@@ -334,6 +335,7 @@ def _fan(task: Task, scaling: Scaling, fitted: Fitted, config: Config) -> Figure
         truth=future,
         units=task.info.get("units"),
         time_label=task.info["time_unit"],
+        time_unit=config.stamp_unit,
     )
 
 

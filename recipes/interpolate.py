@@ -245,6 +245,7 @@ def _report(config: Config, task: Task, scaling: Scaling, run_: Run, results: Re
         data_text=". ".join([task.info["name"], *told]) + ".\n\nThe test rows are not in this section.",
         units=task.info.get("units", {}),
         time_label=f"time ({task.info['time_unit']})",
+        time_unit=config.stamp_unit,
         model_text=INTERPOLATORS[config.model].about,
         pictures={"Values": pictures} if pictures else {},
         calibration=calibration,
@@ -298,6 +299,7 @@ def _fan(config: Config, task: Task, scaling: Scaling, fitted: FittedInterpolato
         truth=truth,
         units=task.info.get("units"),
         time_label=task.info["time_unit"],
+        time_unit=config.stamp_unit,
     )
 
 

@@ -51,7 +51,7 @@ class OwnSeries:
     @property
     def clock(self) -> str:
         """What times are counted in, for labels: the unit of timestamps, or the name of the column."""
-        return self.time if self.stamp_unit is None else f"{UNITS[self.stamp_unit]} since 1970-01-01"
+        return self.time if self.stamp_unit is None else UNITS[self.stamp_unit]
 
     def read(self) -> SeriesBatch:
         """The series in the file that `data` names."""

@@ -274,6 +274,7 @@ def _report(
         data=task.series,
         data_text=task.source,
         time_label=f"time ({task.time_unit})",
+        time_unit=config.stamp_unit,
         model_text=(
             f"{STRUCTURE_LEARNERS[fits[0].name].about} The price of an edge rises during training. An edge's score is "
             "its mean probability on the way, high for edges that give way last. The probability in the table says "
@@ -338,6 +339,7 @@ def _forecast(config: Config, task: Task, scaling: Scaling, law: Scotch, words: 
         history=known,
         truth=truth if words is None else None,
         time_label=f"time ({task.time_unit})",
+        time_unit=config.stamp_unit,
     )
     return figure, caption
 

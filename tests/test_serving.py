@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from neurodyn.models import LatentSDE, LinearSDE
+from neurodyn.noise import RowNoise
 from neurodyn.series import SeriesBatch
 from neurodyn.serving import ExportedForecaster, export_forecaster, row_keys
 
@@ -45,7 +46,7 @@ def make(kind: str):
     if kind == "linear":
         return moved(LinearSDE(2))
     if kind == "core":
-        return LatentSDE.on(moved(LinearSDE(2, ("level", "ou"))), **small)
+        return moved(LatentSDE.on(moved(LinearSDE(2, ("level", "ou"))), encoder="attention", **small))
     return moved(LatentSDE.build(num_variables=2, latent_size=2, encoder="window", likelihood=kind, **small))
 
 
@@ -64,13 +65,13 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
-def test_the_program_gives_the_numbers_of_the_model(pair, rows):
+def test_the_program_gives_the_numbers_of_the_model_to_the_bit(pair, rows):
     model, exported = pair
     history = histories(rows)
     times = asked(history)
     wanted = model.forecast(history, times, SAMPLES, generator=seeded())
     found = exported.forecast(history, times, generator=seeded())
-    torch.testing.assert_close(found.samples, wanted.samples, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.samples, wanted.samples) and not found.samples.requires_grad
     assert torch.equal(found.times, wanted.times) and torch.equal(found.present, wanted.present)
     assert found.ids == wanted.ids and torch.equal(found.origin, wanted.origin)
     other = exported.forecast(history, times, generator=seeded(1))
@@ -81,9 +82,26 @@ def test_shorter_histories_and_fewer_times_fit_into_it(pair):
     model, exported = pair
     history = histories(3, visits=2)
     times = asked(history)[:, :1]
-    wanted = model.forecast(history, times, SAMPLES, generator=seeded())
     found = exported.forecast(history, times, generator=seeded())
-    torch.testing.assert_close(found.samples, wanted.samples, rtol=1e-5, atol=1e-6)
+    padded, noise = history.compact().padded(VISITS), RowNoise.of(history, seeded())
+    assert torch.equal(found.samples, model.sample_forecast(padded, times, SAMPLES, noise))
+    wanted = model.forecast(history, times, SAMPLES, generator=seeded())
+    torch.testing.assert_close(found.samples, wanted.samples, rtol=1e-5, atol=1e-6)  # padding may round differently
+
+
+def test_attention_over_padding_rounds_differently_and_no_more():
+    """The one place where a program and its model part: the sums of attention over a padded history."""
+    torch.manual_seed(0)
+    sizes = {"latent_size": 4, "hidden_size": 32, "context_size": 16}
+    history, rounding = histories(40, visits=5), torch.finfo(torch.float32).eps
+    differences = {}
+    for encoder in ("gru", "window", "attention"):
+        model = moved(LatentSDE.build(num_variables=2, encoder=encoder, **sizes))
+        times, noise = asked(history), RowNoise.of(history, seeded())
+        padded, whole = (model.sample_forecast(h, times, 50, noise) for h in (history.padded(12), history))
+        differences[encoder] = float((padded - whole).abs().max() / whole.abs().max())
+    assert differences["gru"] == differences["window"] == 0
+    assert 0 < differences["attention"] < 10 * rounding, differences
 
 
 def test_a_saved_and_loaded_model_exports_to_the_same_numbers_to_the_bit(pair, tmp_path):

@@ -12,7 +12,7 @@ import torch
 
 from neurodyn.datasets.splits import stratified
 from neurodyn.estimators.base import ClassifierMixin, Estimator, seed_of
-from neurodyn.estimators.inputs import Columns, series_of_array
+from neurodyn.estimators.inputs import Columns
 from neurodyn.models.classifier import READERS, SeriesClassifier
 from neurodyn.models.classifiers import FittedClassifier, fit_classifier
 from neurodyn.models.forecasters import Training
@@ -48,7 +48,8 @@ class StableSDEClassifier(ClassifierMixin, Estimator):
 
     Attributes, after `fit`:
         classes_: (K,) sorted. fitted_: the model with its training, see `neurodyn.models.FittedClassifier`. scaling_:
-        from the data's units to the model's. n_features_in_: columns of an array's last axis.
+        from the data's units to the model's. n_features_in_: columns of an array's last axis. dates_: whether times
+        were dates, which they then have to be, or numbers; None for a `SeriesBatch`, which does not say.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class StableSDEClassifier(ClassifierMixin, Estimator):
         self.classes_, codes = np.unique(self._targets(X, y, len(series)), return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y: {len(self.classes_)} class given, 2 or more wanted")
-        self.seed_ = seed_of(self.random_state)
+        self.seed_, self.dates_ = seed_of(self.random_state), self._columns().given_dates(X)
         labelled = series._with(labels=torch.as_tensor(codes))
         train = validation = labelled
         if self.validation_fraction:
@@ -130,7 +131,7 @@ class StableSDEClassifier(ClassifierMixin, Estimator):
         """Probabilities of the classes, (n, K) in the order of `classes_`; for a frame, a frame with a line per series.
 
         Raises:
-            ValueError: other variables than in `fit`.
+            ValueError: other variables than in `fit`, dates where it was fitted to numbers or numbers where to dates.
         """
         from sklearn.utils.validation import check_is_fitted
 
@@ -156,8 +157,8 @@ class StableSDEClassifier(ClassifierMixin, Estimator):
         right = np.asarray(self.predict(X))
         return float(np.average(right == self._targets(X, y, len(right)), weights=sample_weight))
 
-    def _columns(self) -> Columns:
-        return Columns(self.id, self.time, self.values, self.time_unit)
+    def _columns(self, *, fitted: bool = False) -> Columns:
+        return Columns(self.id, self.time, self.values, self.time_unit, self.dates_ if fitted else None)
 
     def _index(self, frame: pd.DataFrame) -> pd.Index:
         return pd.Index(frame[self.id].unique(), name=self.id)
@@ -166,10 +167,11 @@ class StableSDEClassifier(ClassifierMixin, Estimator):
         variables = None if reset else list(self.scaling_.variables)
         if isinstance(X, SeriesBatch):
             return X if variables is None else X.select(variables)
+        columns = self._columns(fitted=not reset)
         if isinstance(X, pd.DataFrame):
             frame = X if self.label is None or self.label not in X else X.drop(columns=self.label)
-            return self._columns().read(frame, variables)
-        return series_of_array(self._array(X, reset=reset), variables, alike=not reset)
+            return columns.read(frame, variables)
+        return columns.read_array(self._array(X, reset=reset), variables, alike=not reset)
 
     def _array(self, X: Any, *, reset: bool) -> Array:  # noqa: N803
         """(n, T, D)."""
@@ -222,11 +224,11 @@ class StableSDEClassifier(ClassifierMixin, Estimator):
         self.fitted_.model.save(path / "model")
         fitted = {"scaling": self.scaling_.to_dict(), "seed": self.seed_, "seconds": self.fitted_.seconds}
         known = {"n_features_in": self.n_features_in_} if hasattr(self, "n_features_in_") else {}
-        return fitted | {"classes": self.classes_.tolist()} | known
+        return fitted | {"classes": self.classes_.tolist(), "dates": self.dates_} | known
 
     def _read(self, path: Path, fitted: dict[str, Any]) -> None:
         self.scaling_, self.seed_ = Scaling.from_dict(fitted["scaling"]), fitted["seed"]
-        self.classes_ = np.array(fitted["classes"])
+        self.classes_, self.dates_ = np.array(fitted["classes"]), fitted.get("dates")
         if "n_features_in" in fitted:
             self.n_features_in_ = fitted["n_features_in"]
         self.fitted_ = FittedClassifier(self.reader, SeriesClassifier.load(path / "model"), fitted["seconds"])

@@ -12,7 +12,7 @@ import pandas as pd
 
 from neurodyn.datasets.splits import histories
 from neurodyn.estimators.base import Estimator, seed_of
-from neurodyn.estimators.inputs import Columns, series_of_array
+from neurodyn.estimators.inputs import Columns
 from neurodyn.forecast import Forecast
 from neurodyn.metrics.forecasts import evaluate
 from neurodyn.models.forecasters import Fitted, Training, fit_forecaster, fit_scaling
@@ -38,7 +38,8 @@ class SeriesForecaster(Estimator):
 
     Attributes, after `fit`:
         fitted_: the model with its training, see `neurodyn.models.Fitted`. scaling_: from the data's units to the
-        model's. variables_: names. seed_: of weights, order and noise.
+        model's. variables_: names. seed_: of weights, order and noise. dates_: whether times were dates, which they
+        then have to be, or numbers; None for a `SeriesBatch`, which does not say.
     """
 
     _model_class: ClassVar[Any]
@@ -67,7 +68,7 @@ class SeriesForecaster(Estimator):
             raise ValueError(f"num_samples: {self.num_samples} given, 2 or more wanted")
         series = self._series(X)
         self.seed_ = seed_of(self.random_state)
-        self.variables_ = list(series.variables)
+        self.variables_, self.dates_ = list(series.variables), self._columns().given_dates(X)
         self.fitted_, self.scaling_ = self._fit(series)
         return self
 
@@ -87,7 +88,8 @@ class SeriesForecaster(Estimator):
             frame), and for each variable NAME, `NAME-median`, `NAME-lo-90`, `NAME-hi-90`, ...
 
         Raises:
-            ValueError: nothing asked for, times before the end of a series, other variables than in `fit`.
+            ValueError: nothing asked for, times before the end of a series, other variables than in `fit`, dates where
+                it was fitted to numbers or numbers where to dates.
         """
         table = self.sample(X, times).to_frame(levels)
         return self._columns().restore(table, X if isinstance(X, pd.DataFrame) else None)
@@ -105,7 +107,7 @@ class SeriesForecaster(Estimator):
 
         check_is_fitted(self)
         known = self._series(X, self.variables_)
-        columns, frame = self._columns(), X if isinstance(X, pd.DataFrame) else None
+        columns, frame = self._columns(fitted=True), X if isinstance(X, pd.DataFrame) else None
         if times is not None:
             known, asked = columns.times(times, frame, known)
         elif frame is not None:
@@ -137,18 +139,20 @@ class SeriesForecaster(Estimator):
     def _fit(self, series: SeriesBatch) -> tuple[Fitted, Scaling]:
         raise NotImplementedError
 
-    def _columns(self) -> Columns:
-        return Columns(self.id, self.time, self.values, self.time_unit)
+    def _columns(self, *, fitted: bool = False) -> Columns:
+        return Columns(self.id, self.time, self.values, self.time_unit, self.dates_ if fitted else None)
 
     def _series(self, X: Any, variables: Sequence[str] | None = None) -> SeriesBatch:  # noqa: N803
         if isinstance(X, SeriesBatch):
             return X if variables is None else X.select(list(variables))
+        columns = self._columns(fitted=variables is not None)
         if isinstance(X, pd.DataFrame):
-            return self._columns().read(X, variables)
+            return columns.read(X, variables)
         values = np.asarray(X, dtype=np.float64)
         if values.ndim not in (2, 3):
             raise ValueError(f"X: an array of shape {values.shape} given, a frame, or (n, T) or (n, T, D) wanted")
-        return series_of_array(values if values.ndim == 3 else values[..., None], variables, alike=False)
+        table = values if values.ndim == 3 else values[..., None]
+        return columns.read_array(table, variables, alike=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -158,11 +162,13 @@ class SeriesForecaster(Estimator):
 
     def _write(self, path: Path) -> dict[str, Any]:
         self.fitted_.model.save(path / "model")  # type: ignore[attr-defined]
-        return {"scaling": self.scaling_.to_dict(), "seed": self.seed_, "seconds": self.fitted_.seconds}
+        fitted = {"scaling": self.scaling_.to_dict(), "seed": self.seed_, "seconds": self.fitted_.seconds}
+        return fitted | {"dates": self.dates_}
 
     def _read(self, path: Path, fitted: dict[str, Any]) -> None:
         self.scaling_ = Scaling.from_dict(fitted["scaling"])
         self.variables_, self.seed_ = list(self.scaling_.variables), fitted["seed"]
+        self.dates_ = fitted.get("dates")
         self.fitted_ = Fitted(self._name, self._model_class.load(path / "model"), fitted["seconds"])
 
 

@@ -13,21 +13,49 @@ from torch import Tensor
 from neurodyn.frames import from_frame, has_timestamps, timestamps
 from neurodyn.series import SeriesBatch
 
+KINDS = {True: "dates", False: "numbers"}
+
 
 class Columns(NamedTuple):
-    """Which columns of a frame say which series and when, which are variables, and the unit of timestamps."""
+    """Which columns of a frame say which series and when, which are variables, and the unit of timestamps.
+
+    `dates` is whether an estimator was fitted to timestamps (True) or numbers (False) as times, so that it takes no
+    others; None where it was not, or to what does not say.
+    """
 
     id: str
     time: str
     values: Sequence[str] | None = None
     time_unit: str | None = None
+    dates: bool | None = None
 
     def read(self, frame: pd.DataFrame, values: Sequence[str] | None = None) -> SeriesBatch:
-        """The series of a frame; of these variables, if given."""
-        chosen = self.values if values is None else values
-        unit = self.time_unit if self.has_timestamps(frame) else None
+        """The series of a frame; of these variables, if given.
+
+        Raises:
+            ValueError: timestamps where the estimator was fitted to numbers, or numbers where to timestamps.
+        """
+        chosen, dates = self.values if values is None else values, self.has_timestamps(frame)
         names = None if chosen is None else list(chosen)
-        return from_frame(frame, id=self.id, time=self.time, values=names, time_unit=unit)
+        unit = self.time_unit if dates else None
+        series = from_frame(frame, id=self.id, time=self.time, values=names, time_unit=unit)
+        self._as_in_fit(f"time: {KINDS[dates]} given in column {self.time!r}", dates)
+        return series
+
+    def read_array(self, values: np.ndarray[Any, Any], variables: Sequence[str] | None, *, alike: bool) -> SeriesBatch:
+        """`series_of_array`, whose times are numbers.
+
+        Raises:
+            ValueError: the estimator was fitted to timestamps.
+        """
+        self._as_in_fit("X: an array given, whose times are numbers", False)
+        return series_of_array(values, variables, alike=alike)
+
+    def given_dates(self, X: Any) -> bool | None:  # noqa: N803
+        """`dates` of an estimator that is fitted to X; None for a `SeriesBatch`, which does not say."""
+        if isinstance(X, SeriesBatch):
+            return None
+        return isinstance(X, pd.DataFrame) and self.has_timestamps(X)
 
     def has_timestamps(self, frame: pd.DataFrame) -> bool:
         """Whether the frame's times are moments, and not numbers."""
@@ -58,15 +86,23 @@ class Columns(NamedTuple):
         """The series that are asked about and times, (B, H) or (H,): of the lines of a frame, or given for all series.
 
         Raises:
-            ValueError: a line of a series that is not known.
+            ValueError: a line of a series that is not known; dates where times are numbers, or numbers where dates.
         """
         if isinstance(times, pd.DataFrame):
             known, asked = self._lines(times, known)
             return known, asked.times
-        if frame is not None and self.has_timestamps(frame):
+        wanted = frame is not None and self.has_timestamps(frame)
+        if _are_dates(times) != wanted:
+            of = f"column {self.time!r}" if frame is not None else "X"
+            raise ValueError(f"times: {KINDS[not wanted]} given, {KINDS[wanted]} wanted as in {of}")
+        if wanted:
             lines = pd.DataFrame({self.id: "all", self.time: pd.DatetimeIndex(times), "asked": 1.0})
             return known, self.read(lines, ["asked"]).times[0]
         return known, torch.as_tensor(np.asarray(times, dtype=np.float64))
+
+    def _as_in_fit(self, given: str, dates: bool) -> None:
+        if self.dates is not None and self.dates != dates:
+            raise ValueError(f"{given}, {KINDS[self.dates]} in column {self.time!r} wanted as in fit")
 
     def _lines(self, frame: pd.DataFrame, known: SeriesBatch) -> tuple[SeriesBatch, SeriesBatch]:
         """The rows of `known` that have lines in the frame, and the times of these lines as a batch of as many rows."""
@@ -89,6 +125,13 @@ class Columns(NamedTuple):
             zone = getattr(frame[self.time].dt, "tz", None) if hasattr(frame[self.time], "dt") else None
             table = table.assign(ds=moments.tz_convert(zone) if zone is not None else moments.tz_localize(None))
         return table.rename(columns={"unique_id": self.id, "ds": self.time})
+
+
+def _are_dates(times: Any) -> bool:
+    """Whether times, (H,) or (B, H), are dates and not numbers."""
+    if isinstance(times, Tensor):
+        return False
+    return has_timestamps(pd.Series(np.ravel(times) if np.ndim(times) > 1 else times))
 
 
 def series_of_array(values: np.ndarray[Any, Any], variables: Sequence[str] | None, *, alike: bool) -> SeriesBatch:

@@ -19,7 +19,7 @@ from neurodyn.models.hiding import ask_at, hide_visits
 from neurodyn.models.home import at_home
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.noise import RowNoise
-from neurodyn.posteriors.base import PathDetail, Posterior, check_paths
+from neurodyn.posteriors.base import PathDetail, Posterior, check_context_size, check_paths
 from neurodyn.posteriors.start import Start
 from neurodyn.sde.linear_gaussian import TrendOU
 from neurodyn.sde.prior import Prior
@@ -46,6 +46,9 @@ class LatentSDE(nn.Module):
     Batches may be on any device and of any dtype: the model takes them to its own. Losses stay there, forecasts come
     back to the history's device. Both have the dtype of the networks' parameters, float32 unless the model was moved
     to another; a linear core computes in float64 inside, whatever the networks do.
+
+    Raises:
+        ValueError: encoder and posterior state a different `context_size`.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class LatentSDE(nn.Module):
         hide_visits: float = 0.0,
     ) -> None:
         super().__init__()
+        check_context_size(encoder, posterior, getattr(posterior, "context_size", None))
         self.prior, self.encoder, self.posterior = prior, encoder, posterior
         self.likelihood, self.start = likelihood, start
         self.num_samples, self.longest_step, self.hide_visits = num_samples, longest_step, hide_visits

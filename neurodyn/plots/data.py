@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from neurodyn import style
+from neurodyn.frames import seconds_in
 from neurodyn.series import SeriesBatch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def missingness(batch: SeriesBatch, *, time_label: str = "time", max_rows: int = 60) -> Figure:
+def missingness(
+    batch: SeriesBatch, *, time_label: str = "time", time_unit: str | None = None, max_rows: int = 60
+) -> Figure:
     """What was observed, and when. Left: each row's visits. Right: how often each variable was observed at a visit.
 
     Args:
         batch: the data.
         time_label: name and unit of time.
+        time_unit: show dates instead, reading times as numbers of this unit since 1970-01-01.
         max_rows: rows drawn, evenly chosen from all of them in the order of their last visit.
     """
     from matplotlib.cm import ScalarMappable
@@ -34,6 +38,9 @@ def missingness(batch: SeriesBatch, *, time_label: str = "time", max_rows: int =
     where = present[shown].nonzero()
     colours, norm = style.blues(), Normalize(0, 1)
     times = batch.times.cpu()[shown]
+    if time_unit is not None:
+        times = times * (seconds_in(time_unit) / seconds_in("D"))
+        style.date_axis(left)
     for k in range(len(shown)):
         seen = times[k][present[shown[k]]]
         left.plot([seen[0], seen[-1]], [k, k], color=style.GRID, linewidth=1, zorder=1)
@@ -47,7 +54,7 @@ def missingness(batch: SeriesBatch, *, time_label: str = "time", max_rows: int =
         linewidths=0,
         zorder=2,
     )
-    left.set(xlabel=time_label, yticks=[], ylim=(-1, len(shown)))
+    left.set(xlabel=time_label if time_unit is None else "", yticks=[], ylim=(-1, len(shown)))
     left.set_ylabel(
         f"{len(shown)} of {batch.num_rows} series" if len(shown) < batch.num_rows else f"{batch.num_rows} series"
     )

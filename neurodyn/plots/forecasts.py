@@ -28,6 +28,7 @@ def forecast_fan(
     truth: SeriesBatch | None = None,
     units: Mapping[str, str] | None = None,
     time_label: str = "time",
+    time_unit: str | None = None,
 ) -> Figure:
     """Fan charts: one column per row of the batch, one line of panels per variable, which share their y-axis.
 
@@ -36,6 +37,7 @@ def forecast_fan(
         rows, variables: by number or name; all variables when omitted.
         history, truth: known points and what then happened, with the forecast's rows in the same order and units.
         units: variable to its unit, for the labels. ``time_label``: name and unit of time.
+        time_unit: show dates instead, reading times as numbers of this unit since 1970-01-01.
     """
     chosen_rows = [forecast.rows(r).ids[0] for r in rows]
     chosen = list(forecast.variables if variables is None else variables)
@@ -49,10 +51,10 @@ def forecast_fan(
     for i, variable in enumerate(names):
         for j, row in enumerate(rows):
             axes = panels[i, j]
-            forecast.plot(row, variable, history=history, truth=truth, axes=axes)
+            forecast.plot(row, variable, history=history, truth=truth, axes=axes, time_unit=time_unit)
             if i == 0:
                 style.title(axes, chosen_rows[j])
-            if i == lines - 1:
+            if i == lines - 1 and time_unit is None:
                 axes.set_xlabel(time_label)
         panels[i, 0].set_ylabel(f"{variable} ({units[variable]})" if units and variable in units else variable)
     style.legend_above(figure, *panels[0, 0].get_legend_handles_labels())

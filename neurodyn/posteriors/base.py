@@ -50,6 +50,20 @@ def check_paths(posterior: nn.Module, paths: object, batch: SeriesBatch) -> None
     )
 
 
+def check_context_size(encoder: nn.Module, reader: nn.Module, wanted: int | None) -> None:
+    """Refuse an encoder whose features have another size than their reader takes, where both say which.
+
+    Raises:
+        ValueError: two sizes.
+    """
+    given = getattr(encoder, "context_size", None)
+    if given is not None and wanted is not None and given != wanted:
+        raise ValueError(
+            f"encoder: {type(encoder).__name__} with context_size {given} given, {wanted} wanted as "
+            f"{type(reader).__name__} reads"
+        )
+
+
 class PathDetail(NamedTuple):
     """Posterior paths seen closely, for diagnostics and pictures.
 
@@ -66,7 +80,13 @@ class PathDetail(NamedTuple):
 
 
 class Posterior(nn.Module):
-    """A law of latent paths given data. Subclasses say how paths are drawn and priced."""
+    """A law of latent paths given data. Subclasses say how paths are drawn and priced.
+
+    Attributes:
+        context_size: C of the encoder's features that it reads, for a model to check; None if it does not say.
+    """
+
+    context_size: int | None = None
 
     def forward(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int = 1) -> PosteriorPaths:
         """Latents at the visits and the KL against `prior`.

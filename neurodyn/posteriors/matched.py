@@ -148,6 +148,7 @@ class MatchedPosterior(Posterior):
                 "and no correction wanted"
             )
         super().__init__()
+        self.context_size = context_size
         self.family: Family = FAMILIES[family](latent_size)
         self.num_times, self.correction, self.static_size = num_times, correction, static_size
         moving = FAMILIES[family](latent_size - static_size)

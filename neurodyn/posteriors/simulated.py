@@ -96,6 +96,7 @@ class SimulatedPosterior(Posterior):
         if not longest_step > 0:
             raise ValueError(f"longest_step: {longest_step} given, a positive step wanted")
         super().__init__()
+        self.context_size = context_size
         self.latent_size, self.noise_size = latent_size, noise_size
         self.longest_step, self.method, self.gradient, self.coupling = longest_step, method, gradient, coupling
         self.engine = engine

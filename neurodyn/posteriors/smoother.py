@@ -69,6 +69,7 @@ class SmootherPosterior(Posterior):
         amortised: bool = True,
     ) -> None:
         super().__init__()
+        self.context_size = context_size
         self.core, self.num_times = core, num_times
         num_variables = core.observation().loading.shape[0]
         self.net = mlp([context_size, hidden_size, 2 * num_variables], zero_last=True) if amortised else None

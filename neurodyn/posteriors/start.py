@@ -16,6 +16,7 @@ from neurodyn.nets.context import Context
 from neurodyn.nets.mlp import mlp
 from neurodyn.nets.window import WindowEncoder
 from neurodyn.noise import RowNoise
+from neurodyn.posteriors.base import check_context_size
 from neurodyn.sde.linear_gaussian import LinearGaussian
 from neurodyn.series import SeriesBatch
 
@@ -71,6 +72,7 @@ class EncodedStart(Start):
         if num_cuts < 0:
             raise ValueError(f"num_cuts: {num_cuts} given, 0 (all visits) or more wanted")
         super().__init__(encoder)
+        check_context_size(encoder, self, context_size)
         self.latent_size, self.num_cuts = latent_size, num_cuts
         self.net = mlp([context_size, hidden_size, 2 * latent_size + latent_size**2])
 
@@ -125,6 +127,7 @@ class FilterStart(Start):
         self, encoder: nn.Module, context_size: int, core: LinearGaussian, hidden_size: int = 64, num_cuts: int = 4
     ) -> None:
         super().__init__(encoder)
+        check_context_size(encoder, self, context_size)
         self.core, self.num_cuts = core, num_cuts
         self.net = mlp([context_size, hidden_size, 2 * core.law.state_size], zero_last=True)
 

@@ -72,6 +72,7 @@ class UnderdampedPosterior(Posterior):
             if given != "each" and not given > 0:
                 raise ValueError(f"{name}: {given} given, a positive number wanted")
         super().__init__()
+        self.context_size = context_size
         self.size, self.num_times, self.correction = latent_size // 2, num_times, correction
         self.family: PhaseFamily = PHASES[family](self.size, noise_scale)
         start = self.family.start(scale)

@@ -77,6 +77,9 @@ def test_frames_give_pandas_with_their_ids():
     assert (found.to_numpy() == y).mean() > 0.9 == 0.9 < model.score(frame)
     table = model.predict_proba(frame)
     assert table.columns.tolist() == ["down", "up"] and table.index.equals(found.index)
+    dated = frame.assign(t=pd.Timestamp("2024-05-01") + pd.to_timedelta(frame["t"], unit="D"))
+    with pytest.raises(ValueError, match="^time: dates given in column 't', numbers in column 't' wanted as in fit"):
+        model.predict(dated)
     plain = frame.drop(columns="kind")
     by_line, by_series = (clone(model).set_params(label=None).fit(plain, t) for t in (frame["kind"], y))
     for other in (by_line, by_series):
@@ -100,6 +103,17 @@ def test_cross_validation_grid_search_and_pipelines():
     search.fit(frame, frame["kind"], groups=frame["id"])
     assert search.best_params_["hidden_size"] in (2, 4) and np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert len(search.predict(frame)) == 24
+
+
+def test_one_fitted_to_dates_takes_no_arrays(tmp_path):
+    x, y = waves(n=8)
+    frame = as_frame(x, y)
+    frame["t"] = pd.Timestamp("2024-05-01") + pd.to_timedelta(frame["t"], unit="D")
+    model = StableSDEClassifier(steps=1, label="kind", id="id", time="t", **QUICK).fit(frame)
+    for one in (model, StableSDEClassifier.load(model.save(tmp_path / "model"))):
+        assert one.dates_ is True and len(one.predict(frame)) == 8
+        with pytest.raises(ValueError, match="^X: an array given, whose times are numbers, dates in column 't' wanted"):
+            one.predict(x[..., 0])
 
 
 def test_saved_and_loaded_it_says_the_same(fitted, tmp_path):

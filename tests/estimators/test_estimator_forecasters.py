@@ -144,6 +144,38 @@ def test_columns_ids_and_moments_come_back_as_they_were_given(frame, zone):
     assert (model.predict(own, moments)["when"].iloc[:2] == moments).all()
 
 
+def test_dates_and_numbers_are_not_taken_for_each_other(series, frame, linear, tmp_path):
+    days = frame.assign(ds=pd.Timestamp("2024-05-01") + pd.to_timedelta(frame["ds"], unit="D"))
+    dated = LinearSDEForecaster(max_iterations=2, num_samples=5).fit(days)
+    assert (linear.dates_, dated.dates_, clone(dated).fit(series).dates_) == (False, True, None)
+    back = LinearSDEForecaster.load(dated.save(tmp_path / "dated"))
+    for model in (dated, back):
+        with pytest.raises(
+            ValueError, match="^time: numbers given in column 'ds', dates in column 'ds' wanted as in fi"
+        ):
+            model.predict(asking(frame))
+    with pytest.raises(ValueError, match="^time: numbers given in column 'ds', dates"):
+        dated.score(frame)
+    with pytest.raises(ValueError, match="^X: an array given, whose times are numbers, dates in column 'ds' wanted"):
+        dated.predict(np.zeros((3, 4, 2)), [5.0])
+    numbers = [[19900.0], (19900, 19901), np.full((12, 1), 19900.0), torch.full((12, 1), 19900.0)]
+    for times in numbers:
+        with pytest.raises(ValueError, match="^times: numbers given, dates wanted as in column 'ds'"):
+            dated.predict(days, times)
+    asked = pd.DataFrame({"unique_id": ["s1"], "ds": [19900.0]})
+    with pytest.raises(ValueError, match="^time: numbers given in column 'ds', dates"):
+        dated.predict(days, asked)
+    with pytest.raises(ValueError, match="^time: dates given in column 'ds', numbers in column 'ds' wanted as in fit"):
+        linear.predict(days)
+    for times in (["2024-07-01"], [pd.Timestamp("2024-07-01")], pd.date_range("2024-07-01", periods=2, tz="UTC")):
+        with pytest.raises(ValueError, match="^times: dates given, numbers wanted as in column 'ds'"):
+            linear.predict(frame, times)
+        assert (dated.predict(days, times)["ds"].dt.month == 7).all()
+    with pytest.raises(ValueError, match="^times: dates given, numbers wanted as in X"):
+        dated.predict(series, ["2024-07-01"])
+    assert dated.fit(frame).dates_ is False  # fitted anew, to other times
+
+
 def test_a_long_frame_is_the_same_data(series, frame, linear):
     long = LinearSDEForecaster(max_iterations=5, num_samples=30).fit(series.to_frame("long"))
     known = series.to_frame("long").astype({"variable": str})

@@ -8,7 +8,10 @@ import torch
 from neurodyn.likelihoods import CategoricalLikelihood, GaussianLikelihood, PoissonLikelihood
 from neurodyn.models.latent_sde import LatentSDE, LatentSDEConfig
 from neurodyn.models.linear_sde import LinearSDE
-from neurodyn.posteriors import Posterior
+from neurodyn.posteriors import EncodedStart, MatchedPosterior, Posterior, SimulatedPosterior, UnderdampedPosterior
+from neurodyn.posteriors.smoother import SmootherPosterior
+from neurodyn.posteriors.start import FilterStart
+from neurodyn.sde.linear_gaussian import TrendOU
 from neurodyn.series import SeriesBatch
 
 SIZES: dict[str, Any] = {"hidden_size": 8, "context_size": 6, "longest_step": 0.5, "num_times": 4}
@@ -109,6 +112,36 @@ def test_a_folder_with_settings_of_a_later_version_is_named(tmp_path) -> None:
     card.write_text(card.read_text().replace('"latent_size"', '"latent_manifold"'))
     with pytest.raises(ValueError, match="does not describe a LatentSDE: LatentSDE: 'latent_manifold' given"):
         LatentSDE.load(folder)
+
+
+def test_a_head_of_another_size_than_the_encoders_features_is_named() -> None:
+    class Own(Posterior):
+        def __init__(self, context_size: int) -> None:
+            super().__init__()
+            self.context_size = context_size
+
+    model = build("gaussian")
+    size = model.encoder.context_size
+    parts = {name: getattr(model, name) for name in ("prior", "encoder", "likelihood", "start")}
+    said = rf"^encoder: \w+ with context_size {size} given, {size + 1} wanted as "
+    for posterior in (
+        Own(size + 1),
+        MatchedPosterior(2, size + 1),
+        SimulatedPosterior(2, 2, size + 1, longest_step=0.1),
+        SmootherPosterior(TrendOU(2), size + 1),
+        UnderdampedPosterior(2, size + 1),
+    ):
+        with pytest.raises(ValueError, match=said + f"{type(posterior).__name__} reads$"):
+            LatentSDE(posterior=posterior, **parts)
+    for start in (
+        lambda: EncodedStart(model.encoder, size + 1, 2),
+        lambda: FilterStart(model.encoder, size + 1, TrendOU(2)),
+    ):
+        with pytest.raises(ValueError, match=said + r"\w+Start reads$"):
+            start()
+    assert isinstance(LatentSDE(posterior=Own(size), **parts).posterior, Own)
+    parts["encoder"] = torch.nn.Identity()  # says no size
+    assert LatentSDE(posterior=Own(size + 1), **parts).posterior.context_size == size + 1
 
 
 def test_a_posterior_of_ones_own_that_answers_in_another_shape_is_named() -> None:

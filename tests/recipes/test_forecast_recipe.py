@@ -234,8 +234,8 @@ def test_timestamps_are_counted_in_a_unit_that_labels_name(tmp_path):
     lines = [f"s{k},2024-01-{day:02d} 06:00,{day},{day + k}" for k in range(2) for day in (1, 3)]
     (tmp_path / "dates.csv").write_text("who,when,day,y\n" + "\n".join(lines) + "\n")
     by_date = OwnSeries(data=tmp_path / "dates.csv", id="who", time="when", values=("y",))
-    assert (by_date.stamp_unit, by_date.clock) == ("D", "days since 1970-01-01")
-    assert OwnSeries(data=by_date.data, time="when", time_unit="h").clock == "h since 1970-01-01"
+    assert (by_date.stamp_unit, by_date.clock) == ("D", "days")
+    assert OwnSeries(data=by_date.data, time="when", time_unit="h").clock == "h"
     by_number = OwnSeries(data=by_date.data, id="who", time="day", values=("y",))
     assert (by_number.stamp_unit, by_number.clock) == (None, "day")
     series = by_date.read()

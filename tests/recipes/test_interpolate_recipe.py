@@ -1,13 +1,18 @@
 """The interpolate recipe from a file to a report, and bad input."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.dates import ConciseDateFormatter, date2num
 
+from neurodyn import plots
 from neurodyn.cli import main as command
 from neurodyn.recipes.interpolate import Config, run
+from neurodyn.runs import Run
 
 
 @pytest.fixture
@@ -57,6 +62,25 @@ def test_a_file_becomes_a_table_and_a_report(config, capsys, monkeypatch):
     assert "CRPS by share of values hidden" in capsys.readouterr().out
     monkeypatch.setattr("neurodyn.training._Run._backward", lambda self: pytest.fail("fitted again"))
     run(config)
+
+
+def test_dates_of_a_file_are_dates_in_its_pictures(config, monkeypatch):
+    table = pd.read_csv(config.data)
+    table["day"] = pd.Timestamp("2024-03-01") + pd.to_timedelta(table["hour"].rank(method="first"), unit="D")
+    table.drop(columns="hour").to_csv(config.data, index=False)
+    axes = {}
+    monkeypatch.setattr(Run, "save_figure", lambda self, name, figure: axes.update({name: figure.axes[0]}))
+    missingness = plots.missingness
+    monkeypatch.setattr(
+        plots, "missingness", lambda *given, **told: axes.setdefault("data", told) and missingness(*given, **told)
+    )
+    config = replace(config, time="day", model="line", baselines=(), hidden=(0.3,))
+    page = (run(config) / "report.html").read_text()
+    assert axes["data"]["time_unit"] == "D"
+    known = next(line for line in axes["values"].lines if line.get_label() == "known")
+    assert set(known.get_xdata().tolist()) <= set(date2num(table["day"]).tolist())
+    assert isinstance(axes["values"].xaxis.get_major_formatter(), ConciseDateFormatter)
+    assert re.search(r"first to last visit.{1,40}days", page, re.DOTALL) and "1970" not in page
 
 
 @pytest.mark.parametrize(

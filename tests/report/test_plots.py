@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import warnings
 
+import matplotlib.dates
 import pandas as pd
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from neurodyn import plots, style
 from neurodyn.diagnostics import Diagnostic
 from neurodyn.forecast import Forecast
+from neurodyn.frames import from_frame
 from neurodyn.metrics.scores import calibration_curve
 from neurodyn.series import SeriesBatch
 
@@ -97,6 +100,47 @@ def test_missingness_counts_visits_and_shares(data):
     chosen = data.last_time.argsort()[[0, 2, 3, 5]]
     assert len(drawn) == int(data.present[chosen].sum()) and left.get_ylabel() == "4 of 6 series"
     assert is_png(figure)
+
+
+def ticks(axes):
+    """The texts under an x-axis and at its end."""
+    axes.figure.draw_without_rendering()
+    said = [text.get_text() for text in axes.get_xticklabels() if text.get_text()]
+    return said, axes.xaxis.get_offset_text().get_text()
+
+
+@pytest.mark.parametrize("unit", ["s", "h", "D", "Y"])
+def test_numbers_since_1970_are_drawn_as_dates(unit):
+    dates = pd.DatetimeIndex(["2024-03-01", "2024-03-09 06:00", "2024-04-01"], tz="UTC")
+    frame = pd.DataFrame({"unique_id": "a", "ds": dates, "y": [1.0, 2.0, 3.0]})
+    series = from_frame(frame, time_unit=unit)
+    middle = float(series.times[0, 1])
+    history, truth = series.history(until=middle), series.after(until=middle)
+    made = Forecast.of(history, truth.times, torch.randn(20, 1, 1, 1))
+    fan = plots.forecast_fan(made, [0], history=history, truth=truth, time_unit=unit)
+    left = panels(plots.missingness(series, time_unit=unit))[0]
+    drawn = {line.get_label(): line.get_xdata() for line in panels(fan)[0].lines}
+    for axes in (panels(fan)[0], left):
+        said, where = ticks(axes)
+        assert set(said) <= {f"{day:02d}" for day in range(1, 32)} | {"Mar", "Apr"} and where.startswith("2024")
+        assert axes.get_xlabel() == ""
+    wanted = [float(day) for day in matplotlib.dates.date2num(dates)]
+    assert [*drawn["known"], *drawn["what happened"]] == pytest.approx(wanted, abs=1e-6)
+    assert drawn["median"].tolist() == pytest.approx(wanted[2:], abs=1e-6)
+    assert left.collections[0].get_offsets()[:, 0].tolist() == pytest.approx(wanted, abs=1e-6)
+    with pytest.raises(ValueError, match="^time_unit: 'day' given"):
+        made.plot(time_unit="day")
+
+
+@pytest.mark.parametrize("span", [1e-4, 2e-3, 0.1, 1.1, 2.9, 20, 80, 91, 400, 900, 1090, 1e4])
+def test_dates_are_found_for_any_span(span):
+    figure, axes = style.grid_of_axes(1, 1, width=3, height=2)
+    axes[0, 0].plot([19700.3, 19700.3 + span], [0, 1])
+    style.date_axis(axes[0, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said, _ = ticks(axes[0, 0])
+    assert 2 <= len(said) <= 9
 
 
 def test_latents_leave_padding_out():
