@@ -54,6 +54,7 @@ ModelName = Literal[
     "ltc",
     "cfc",
     "logsignature",
+    "minirocket",
     "most_frequent",
 ]
 OWN_PARTS = (0.6, 0.2, 0.2)
@@ -74,7 +75,7 @@ class Config(Execution, OwnSeries):
     model: ModelName = "lnsde"
     """The model that the report is about."""
     baselines: tuple[ModelName, ...] = ("lsde", "gsde", "neural_cde", "gru_d", "cfc", "most_frequent")
-    """What to compare with; "logsignature" needs scikit-learn."""
+    """What to compare with; "logsignature" needs scikit-learn, "minirocket" the extra of that name."""
     form: Literal["theory", "released"] = "theory"
     """Of the stable SDEs: as their theory asks, or as the authors' code computes them."""
     path: PathKind = "hermite"

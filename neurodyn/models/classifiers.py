@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodyn.metrics.classes import score_classes
+from neurodyn.models.baselines.minirocket_classifier import MiniRocketClassifier
 from neurodyn.models.baselines.signature_classifier import SignatureClassifier
 from neurodyn.models.classifier import READERS, SeriesClassifier
 from neurodyn.models.forecasters import Entry, Training
@@ -31,6 +32,7 @@ CLASSIFIERS: dict[str, Entry] = {
     "ltc": Entry("LTC", "Liquid time constants (Hasani et al. 2021)."),
     "cfc": Entry("CfC", "Their closed form (Hasani et al. 2022)."),
     "logsignature": Entry("logsignature + logistic", "Logistic regression on logsignatures, no network."),
+    "minirocket": Entry("MiniRocket + ridge", "Ridge regression on 9996 convolutions of the filled series."),
     "most_frequent": Entry("most frequent class", "The shares of the classes among the training rows."),
 }
 """By name, in the order in which a recipe fits them."""
@@ -125,7 +127,7 @@ def fit_classifier(
 
     Raises:
         ValueError: an unknown name or setting, a share out of range, and what `fit` raises.
-        ImportError: "logsignature" without scikit-learn.
+        ImportError: "logsignature" without scikit-learn, "minirocket" without the extra of that name.
     """
     if name not in CLASSIFIERS:
         raise ValueError(f"name: {name!r} given, one of {', '.join(CLASSIFIERS)} wanted")
@@ -134,7 +136,11 @@ def fit_classifier(
     training = training or Training()
     started = time.monotonic()
     if name not in READERS:
-        plain: Any = SignatureClassifier() if name == "logsignature" else MostFrequent()
+        plain: Any = MostFrequent()
+        if name == "logsignature":
+            plain = SignatureClassifier()
+        elif name == "minirocket":
+            plain = MiniRocketClassifier(training.seed)
         return FittedClassifier(name, plain.fit(train, num_classes), time.monotonic() - started)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)

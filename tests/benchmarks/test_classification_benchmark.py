@@ -1,8 +1,10 @@
 """The classification benchmark on its cheapest row, and its tables from given results."""
 
+import sys
+
 import pytest
 
-from benchmarks.classification import MISSING, measure, records, rows
+from benchmarks.classification import MISSING, installed, main, measure, records, rows
 
 
 def test_one_job_scores_a_real_set(data_folder):
@@ -42,3 +44,14 @@ def test_tables_hold_means_over_sets_and_seeds():
     assert made["classification/shift", "CfC", "50 %"].value == pytest.approx(0.71)
     assert made["classification/shift", "CfC", "lost from 0 to 70 %"].value == pytest.approx(0.3)
     assert made["classification/scores", "CfC", "fit"].unit == "s"
+
+
+def test_a_row_whose_package_is_missing_is_left_out_with_a_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sktime", None)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert installed(["cfc", "minirocket", "logsignature"]) == ["cfc", "logsignature"]
+    printed = capsys.readouterr().out
+    assert printed == "MiniRocket + ridge is left out: sktime and numba not installed, see the extra minirocket\n"
+    with pytest.raises(SystemExit):
+        main(["--models", "minirocket"])
+    assert "models: minirocket given" in capsys.readouterr().err

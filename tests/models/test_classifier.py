@@ -104,7 +104,7 @@ def test_baselines_without_networks():
 
 
 def test_every_reader_has_an_entry():
-    assert set(READERS) | {"logsignature", "most_frequent"} == set(CLASSIFIERS)
+    assert set(READERS) | {"logsignature", "minirocket", "most_frequent"} == set(CLASSIFIERS)
 
 
 def test_bad_input_is_named():
