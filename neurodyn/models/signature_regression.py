@@ -115,8 +115,9 @@ class SignatureRegression(RegressorMixin, BaseEstimator):
         targets = rows[known]
         depths = range(1, self.max_depth + 1) if self.depth is None else [self.depth]
         best = None
+        deepest = self._design(path, clock, when, depths[-1])[known]  # its first words are the shallower ones
         for depth in depths:
-            design = self._design(path, clock, when, depth)[known]
+            design = deepest[:, : signature_size(path.shape[-1], depth)]
             model, error = self._regress(design, targets, groups)
             if best is None or error < best[0]:
                 best = (error, depth, model)
