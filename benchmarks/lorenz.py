@@ -27,7 +27,7 @@ from neurodyn.datasets import lorenz
 from neurodyn.recipes.lorenz import QUARTERS, Config, Model, divergences, train, true_states, variation
 
 COMMAND = "python -m benchmarks.lorenz"
-PICTURE = ROOT / "docs" / "images" / "lorenz-phase-space.png"
+PICTURES = ROOT / "docs" / "images"
 SEEDS = (0, 1, 2)
 OURS = Config(steps=6000, progress=False)
 WAYS = {
@@ -74,21 +74,19 @@ def thin(model: Model, setting: str, mean: Tensor, sd: Tensor, draws: int = 60) 
     }
 
 
-def picture(shown: dict[str, dict[str, list[Any]]]) -> None:
-    """Paths of the truth and of the learned law in the plane of x1 and x3, one row per setting."""
-    figure, axes = style.grid_of_axes(len(shown), 2, width=7.0, height=2.6 * len(shown))
-    for row, (setting, tables) in enumerate(shown.items()):
-        for column, name in enumerate(("truth", "model")):
-            points = torch.tensor(tables[name]).unflatten(0, (-1, 100))
-            for path in points:
-                axes[row, column].plot(path[:, 0], path[:, 2], color=style.BLUE, alpha=0.35, linewidth=0.6)
-            axes[row, column].set_title(f"{setting}: {'learned law' if name == 'model' else 'truth'}")
-            axes[row, column].set_xlabel("x1")
-            axes[row, column].set_ylabel("x3")
-        axes[row, 1].set_xlim(axes[row, 0].get_xlim())
-        axes[row, 1].set_ylim(axes[row, 0].get_ylim())
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE, dpi=110)
+def picture(setting: str, tables: dict[str, list[Any]]) -> None:
+    """Paths of the truth and of the learned law in the plane of x1 and x3."""
+    figure, axes = style.grid_of_axes(1, 2, width=7.0, height=2.6)
+    for panel, (name, title) in zip(axes[0], (("truth", "truth"), ("model", "learned law")), strict=True):
+        for path in torch.tensor(tables[name]).unflatten(0, (-1, 100)):
+            panel.plot(path[:, 0], path[:, 2], color=style.BLUE, alpha=0.35, linewidth=0.6)
+        panel.set_title(title)
+        panel.set_xlabel("x1")
+        panel.set_ylabel("x3")
+    axes[0, 1].set_xlim(axes[0, 0].get_xlim())
+    axes[0, 1].set_ylim(axes[0, 0].get_ylim())
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURES / f"lorenz-{setting}.png", dpi=110)
 
 
 def records(results: dict[str, Any]) -> list[Record]:
@@ -128,7 +126,7 @@ def records(results: dict[str, Any]) -> list[Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing and write benchmarks/results/lorenz.json and the picture."""
+    """Run what is missing and write benchmarks/results/lorenz.json and the pictures."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--settings", nargs="+", choices=tuple(lorenz.SETTINGS), default=tuple(lorenz.SETTINGS))
@@ -158,13 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.steps:
         return
     merge_records(RESULTS / "lorenz.json", made)
-    shown = {
-        job["setting"]: job["result"]["paths"]
-        for job in jobs.values()
-        if job["way"] == next(iter(WAYS)) and job["result"]["paths"]
-    }
-    if shown:
-        picture(shown)
+    for job in jobs.values():
+        if job["way"] == next(iter(WAYS)) and job["result"]["paths"]:
+            picture(job["setting"], job["result"]["paths"])
     print("written to benchmarks/results/lorenz.json; python -m benchmarks.render puts it into the docs")
 
 
