@@ -27,7 +27,8 @@ from neurodyn.datasets import lorenz
 from neurodyn.recipes.lorenz import QUARTERS, Config, Model, divergences, train, true_states, variation
 
 COMMAND = "python -m benchmarks.lorenz"
-PICTURES = ROOT / "docs" / "images"
+IMAGES = ROOT / "docs" / "images"
+PICTURES = {"matching": "lorenz-matching.png", "torchsde": "lorenz-torchsde.png", "noisy": "lorenz-noisy.png"}
 SEEDS = (0, 1, 2)
 OURS = Config(steps=6000, progress=False)
 WAYS = {
@@ -85,8 +86,8 @@ def picture(setting: str, tables: dict[str, list[Any]]) -> None:
         panel.set_ylabel("x3")
     axes[0, 1].set_xlim(axes[0, 0].get_xlim())
     axes[0, 1].set_ylim(axes[0, 0].get_ylim())
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURES / f"lorenz-{setting}.png", dpi=110)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(IMAGES / PICTURES[setting], dpi=110)
 
 
 def records(results: dict[str, Any]) -> list[Record]:
