@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import neurodyn
 from neurodyn.recipes.command import FAILED, SHARED_FIELDS, command, exit_code, summary
+from neurodyn.spelling import nearest
 
 Choice = TypeVar("Choice")
 
@@ -151,7 +152,8 @@ def _compare(words: list[str]) -> None:
         words = words[:place] + words[place + 2 :]
     unknown = [word for word in words if word.startswith("-")]
     if unknown:
-        raise UsageError(f"compare: no option {unknown[0]!r}: there are --out FILE and --json")
+        near = nearest(unknown[0], ("--out", "--json"))
+        raise UsageError(f"compare: no option {unknown[0]!r}{near}: there are --out FILE and --json")
     from neurodyn.compare import compare_runs
 
     table, page = compare_runs(words, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import types
 from collections.abc import Mapping
@@ -86,6 +87,8 @@ def _fitted(value: Any, hint: Any, name: str) -> Any:
         return from_mapping(value, hint)  # type: ignore[arg-type]
     elif hint is Path and isinstance(value, str):
         return Path(value)
+    elif hint is str and isinstance(value, datetime.date):
+        return str(value)  # YAML takes 2021-03-01 for a date
     elif hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML takes 1e-3 for text

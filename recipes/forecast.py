@@ -69,8 +69,8 @@ class Config(Execution, OwnSeries):
     """Seed of the random split of rows."""
     history_fraction: float | None = None
     """Known of a test row: this fraction of its visits (0.5 if neither the data set nor you say otherwise)."""
-    history_until: float | None = None
-    """Known of a test row: its visits up to this time, in the data's unit."""
+    history_until: float | str | None = None
+    """Known of a test row: its visits up to this time, in the data's unit; a date where times are dates."""
     posterior: Literal["smoother", "matched", "simulated"] = "smoother"
     """The latent SDE's training: around a fitted LinearSDE, by SDE Matching, or through the solver."""
     encoder: Literal["gru", "attention"] = "gru"
@@ -134,11 +134,10 @@ def load(config: Config) -> Task:
     if config.history_fraction is not None:
         cut = {"fraction": config.history_fraction}
     if config.history_until is not None:
-        cut = {"until": config.history_until}
+        cut = {"until": config.moment("history_until", config.history_until)}
+    last = config.history_until if config.stamp_unit else f"time {cut.get('until', 0):g}"
     known = (
-        f"the visits up to time {cut['until']:g}"
-        if "until" in cut
-        else f"the first {style.percent(cut['fraction'])} of the visits"
+        f"the visits up to {last}" if "until" in cut else f"the first {style.percent(cut['fraction'])} of the visits"
     )
     if splits is None:
         assert series is not None and config.data is not None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurodyn.frames import has_timestamps, read_series, read_table
+import pandas as pd
+
+from neurodyn.frames import has_timestamps, read_series, read_table, seconds_in
 from neurodyn.series import SeriesBatch
 
 UNITS = {"s": "s", "min": "min", "h": "h", "D": "days", "W": "weeks", "Y": "years"}
@@ -52,6 +54,26 @@ class OwnSeries:
     def clock(self) -> str:
         """What times are counted in, for labels: the unit of timestamps, or the name of the column."""
         return self.time if self.stamp_unit is None else UNITS[self.stamp_unit]
+
+    def moment(self, option: str, given: float | str) -> float:
+        """A time that an option gives, as the number that it is in the series.
+
+        Raises:
+            ValueError: a date where times are numbers, a number where they are dates, or text that is neither.
+        """
+        if self.stamp_unit is None:
+            if isinstance(given, str):
+                raise ValueError(f"{option}: {given!r} given, a number wanted as times are")
+            return float(given)
+        try:
+            if not isinstance(given, str):
+                raise ValueError
+            stamp = pd.Timestamp(given)
+        except ValueError:
+            dates = f"a date such as 2021-03-01 wanted as in column {self.time!r}"
+            raise ValueError(f"{option}: {given!r} given, {dates}") from None
+        stamp = stamp.tz_localize("UTC") if stamp.tz is None else stamp
+        return float(stamp.timestamp()) / seconds_in(self.stamp_unit)
 
     def read(self) -> SeriesBatch:
         """The series in the file that `data` names."""

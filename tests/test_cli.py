@@ -290,7 +290,7 @@ def test_a_run_is_reported_and_two_are_compared(capsys, tmp_path):
         (["report"], "0 folders given"),
         (["report", "nowhere"], "run: nowhere given, the folder of a run"),
         (["compare", "nowhere"], "runs: 1 given, two or more wanted"),
-        (["compare", "a", "b", "--outt", "c"], "no option '--outt'"),
+        (["compare", "a", "b", "--outt", "c"], "no option '--outt' (did you mean '--out'?)"),
     ],
 )
 def test_reports_and_comparisons_of_nothing_are_refused(capsys, words, message):

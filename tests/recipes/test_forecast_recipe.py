@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from neurodyn.cli import main as command
 from neurodyn.frames import timestamps
 from neurodyn.models import forecasters
 from neurodyn.recipes import forecast as recipe
+from neurodyn.recipes.config_files import read_config
 from neurodyn.recipes.forecast import BASELINES, Config, load, run
 from neurodyn.recipes.own_series import OwnSeries
 
@@ -197,6 +199,24 @@ def test_protocols_cut_where_they_say(config):
     config.history_fraction = 0.5
     with pytest.raises(ValueError, match="history_fraction, history_until: both given"):
         load(config)
+
+
+def test_a_cut_of_dates_is_a_date_and_one_of_numbers_a_number(config, table, tmp_path):
+    config.history_until = "2021-03-01"
+    with pytest.raises(ValueError, match="history_until: '2021-03-01' given, a number wanted"):
+        load(config)
+    months = pd.to_datetime("2021-01-01") + pd.to_timedelta(30.5 * table["month"], "D")
+    table.assign(month=months.dt.strftime("%Y-%m-%d %H:%M")).to_csv(config.data, index=False)
+    dated = replace(config)  # a fresh look at the file
+    task, cut = load(dated), pd.Timestamp("2021-03-01", tz="UTC").timestamp() / 86400
+    assert float(task.history.last_time.max()) <= cut < float(task.future.first_time.min())
+    assert "the visits up to 2021-03-01, all later" in task.protocol
+    for wrong in (18687.0, "some day"):
+        with pytest.raises(ValueError, match=r"history_until: .* given, a date such as 2021-03-01 wanted as in column"):
+            load(replace(dated, history_until=wrong))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("history_until: 2021-03-01\n")
+    assert read_config(settings, Config).history_until == "2021-03-01"
 
 
 def test_pbcseq_is_the_default_with_its_own_protocol_and_logarithms():
