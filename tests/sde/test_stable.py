@@ -159,7 +159,7 @@ def test_a_shifted_control_moves_solutions_in_proportion(name):
         gaps.append(float((moved - base).norm(dim=-1).amax()) / shift)
     reading = float(torch.linalg.matrix_norm(law.reader.weight[:, :1].detach(), 2))
     # Gronwall: |dz| <= shift L_x / contraction for the two that contract; e^{L t} for a potential with several minima
-    limit = {"lsde": 4 * 2 * math.exp(2 * (float(law.margin) + 1.0)), "lnsde": 2 / 0.1, "gsde": 2 / 0.1}[name]
+    limit = {"lsde": 4 * 2 * math.exp(2 * (float(law.margin.detach()) + 1.0)), "lnsde": 2 / 0.1, "gsde": 2 / 0.1}[name]
     assert max(gaps) <= reading * limit and min(gaps) > 0
 
 
