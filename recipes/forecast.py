@@ -135,10 +135,14 @@ def load(config: Config) -> Task:
         cut = {"fraction": config.history_fraction}
     if config.history_until is not None:
         cut = {"until": config.moment("history_until", config.history_until)}
-    last = config.history_until if config.stamp_unit else f"time {cut.get('until', 0):g}"
-    known = (
-        f"the visits up to {last}" if "until" in cut else f"the first {style.percent(cut['fraction'])} of the visits"
-    )
+    if "until" in cut:
+        known = (
+            f"the visits up to {config.history_until}"
+            if config.stamp_unit
+            else f"the visits up to time {cut['until']:g}"
+        )
+    else:
+        known = f"the first {style.percent(cut['fraction'])} of the visits"
     if splits is None:
         assert series is not None and config.data is not None
         info = {"name": config.data.name, "time_unit": config.clock, "log": ()}

@@ -65,14 +65,9 @@ class OwnSeries:
             if isinstance(given, str):
                 raise ValueError(f"{option}: {given!r} given, a number wanted as times are")
             return float(given)
-        try:
-            if not isinstance(given, str):
-                raise ValueError
-            stamp = pd.Timestamp(given)
-        except ValueError:
-            dates = f"a date such as 2021-03-01 wanted as in column {self.time!r}"
-            raise ValueError(f"{option}: {given!r} given, {dates}") from None
-        stamp = stamp.tz_localize("UTC") if stamp.tz is None else stamp
+        stamp = pd.to_datetime(given, utc=True, errors="coerce") if isinstance(given, str) else pd.NaT
+        if stamp is pd.NaT:
+            raise ValueError(f"{option}: {given!r} given, a date such as 2021-03-01 wanted as in column {self.time!r}")
         return float(stamp.timestamp()) / seconds_in(self.stamp_unit)
 
     def read(self) -> SeriesBatch:
