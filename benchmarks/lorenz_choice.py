@@ -1,8 +1,8 @@
 """Which settings of LangevinFlow do best on validation trials of `lorenz_spikes`: `python -m benchmarks.lorenz_choice`.
 
 Validation trials lie inside the training trials: a random fifth of them for the split "file", four whole conditions for
-"conditions". `benchmarks.lorenz_spikes` takes what is best here for either split, and its test trials are not used.
-Fewer steps than there; share of what the true rates score on held-out neurons, in %.
+"conditions". `benchmarks.lorenz_spikes` takes what is best here for either split and mode, and its test trials are not
+used. Fewer steps than there; share of what the true rates score on held-out neurons, in %.
 """
 
 from __future__ import annotations
@@ -23,45 +23,54 @@ COMMAND = "python -m benchmarks.lorenz_choice"
 TABLE = "lorenz_choice"
 SPLITS = ("file", "conditions")
 SEEDS = (0,)
-STEPS, ROWS, REFINEMENT = 700, 32, 50
+STEPS, ROWS, REFINEMENT = {"simulation_free": 700, "simulated": 400}, 32, 50
 
 
 class Choice(NamedTuple):
-    """Settings of the model, and of its schedule."""
+    """A mode, settings of the model and of its schedule."""
 
+    mode: str
     settings: dict[str, Any]
     schedule: dict[str, Any]
 
 
+FREE, PATHS = "simulation_free", "simulated"
 CHOICES = {
-    "weight 0.1, from 40 bins": Choice({}, {"kl_weight": 0.1, "shortest": 0.4}),
-    "weight 0.03, from 40 bins": Choice({}, {"kl_weight": 0.03, "shortest": 0.4}),
-    "weight 0.1, from 15 bins": Choice({}, {"kl_weight": 0.1, "shortest": 0.15}),
-    "weight 0.03, from 15 bins": Choice({}, {"kl_weight": 0.03, "shortest": 0.15}),
-    "weight 0.1, from 40 bins, n = 12": Choice({"latent_size": 12}, {"kl_weight": 0.1, "shortest": 0.4}),
+    "weight 0.1, from 40 bins": Choice(FREE, {}, {"kl_weight": 0.1, "shortest": 0.4}),
+    "weight 0.3, whole trials": Choice(FREE, {}, {"kl_weight": 0.3, "shortest": 1.0}),
+    "weight 0.03, from 40 bins": Choice(FREE, {}, {"kl_weight": 0.03, "shortest": 0.4}),
+    "weight 0.1, from 15 bins": Choice(FREE, {}, {"kl_weight": 0.1, "shortest": 0.15}),
+    "weight 0.03, from 15 bins": Choice(FREE, {}, {"kl_weight": 0.03, "shortest": 0.15}),
+    "weight 0.1, from 40 bins, n = 12": Choice(FREE, {"latent_size": 12}, {"kl_weight": 0.1, "shortest": 0.4}),
+    "simulated, weight 0.3, whole trials": Choice(PATHS, {}, {"kl_weight": 0.3, "shortest": 1.0}),
+    "simulated, weight 0.1, whole trials": Choice(PATHS, {}, {"kl_weight": 0.1, "shortest": 1.0}),
+    "simulated, weight 0.1, from 40 bins": Choice(PATHS, {}, {"kl_weight": 0.1, "shortest": 0.4}),
+    "simulated, weight 0.1, from 15 bins": Choice(PATHS, {}, {"kl_weight": 0.1, "shortest": 0.15}),
+    "simulated, weight 0.03, from 15 bins": Choice(PATHS, {}, {"kl_weight": 0.03, "shortest": 0.15}),
 }
 """Weights of the KL and lengths of the stretches; n = 6 positions where nothing is said."""
 
 
 def variants(label: str) -> dict[str, dict[str, Any]]:
     """Rows of one choice and their settings: the posterior of the encoder, or fitted to the trials at hand."""
-    return {label: {}, f"{label}, refined": {"refinement": REFINEMENT}}
+    refined = {f"{label}, refined": {"refinement": REFINEMENT}} if CHOICES[label].mode == FREE else {}
+    return {label: {}} | refined
 
 
 def measure(label: str, split: Literal["file", "conditions"], seed: int) -> dict[str, float]:
     """Score of one choice on validation trials, in its variants."""
-    parts = lorenz_spikes.load(split)
+    parts, chosen_ = lorenz_spikes.load(split), CHOICES[label]
     held_out = parts.info["held_out"]
     fitted = fit_population(
-        "simulation_free",
+        chosen_.mode,
         parts.train,
         bin_width=parts.info["bin_width"],
         held_out=held_out,
         seed=seed,
         device="cpu",
         progress=False,
-        settings={"num_samples": 1, **CHOICES[label].settings},
-        schedule={"steps": STEPS, "batch_size": ROWS, **CHOICES[label].schedule},
+        settings={"num_samples": 1, **chosen_.settings},
+        schedule={"steps": STEPS[chosen_.mode], "batch_size": ROWS, **chosen_.schedule},
     )
     assert isinstance(fitted.model, LangevinFlow)
     outside, counts = list(held_out), counts_of(parts.validation)[..., list(held_out)]
@@ -74,28 +83,31 @@ def measure(label: str, split: Literal["file", "conditions"], seed: int) -> dict
     return found
 
 
-def chosen(split: str) -> str:
-    """The row that is best on a split; the first one as long as nothing was measured."""
+def chosen(split: str, mode: str) -> str:
+    """The row of a mode that is best on a split; its first one as long as nothing was measured."""
     path = RESULTS / f"{TABLE}.json"
-    known = [record for record in read_records(path) if record.column == split] if path.exists() else []
-    return max(known, key=lambda record: record.value).row if known else next(iter(CHOICES))
+    rows = [row for label in CHOICES if CHOICES[label].mode == mode for row in variants(label)]
+    known = [one for one in read_records(path) if one.column == split and one.row in rows] if path.exists() else []
+    return max(known, key=lambda record: record.value).row if known else rows[0]
 
 
 def choice(row: str) -> Choice:
-    """Settings and schedule of a row."""
-    for label, (settings, schedule) in CHOICES.items():
+    """Mode, settings and schedule of a row."""
+    for label, (mode, settings, schedule) in CHOICES.items():
         if row in (found := variants(label)):
-            return Choice(settings | found[row], schedule)
+            return Choice(mode, settings | found[row], schedule)
     raise ValueError(f"row: {row!r} given, one of {', '.join(CHOICES)}, or a variant, wanted")
 
 
-def grid(splits: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
+def grid(
+    splits: Sequence[str], seeds: Sequence[int], labels: Sequence[str] = tuple(CHOICES)
+) -> dict[str, dict[str, Any]]:
     """Jobs by name."""
     return {
         f"{label}, {split}, seed {seed}": {"label": label, "split": split, "seed": seed}
         for seed in seeds
         for split in splits
-        for label in CHOICES
+        for label in labels
     }
 
 
@@ -111,12 +123,14 @@ def records(results: dict[str, Any], jobs: dict[str, dict[str, Any]]) -> list[Re
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing of what is chosen, and write all that is there to benchmarks/results/lorenz_choice.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Settings of LangevinFlow on validation trials")
+    parser.add_argument("--choices", nargs="+", choices=tuple(CHOICES), default=tuple(CHOICES))
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
     given = parser.parse_args(arguments)
-    run_jobs(TABLE, measure, grid(given.splits, given.seeds), processes=given.processes, fresh=given.fresh)
+    wanted = grid(given.splits, given.seeds, given.choices)
+    run_jobs(TABLE, measure, wanted, processes=given.processes, fresh=given.fresh)
     jobs = grid(SPLITS, sorted({*SEEDS, *given.seeds}))
     path = RESULTS / f"{TABLE}.json"
     made = records(finished(TABLE, jobs), jobs)

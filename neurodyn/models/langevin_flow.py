@@ -138,7 +138,11 @@ class LangevinFlow(PopulationModel):
                 hidden_size=hidden,
             )
         else:
-            self.posterior = SimulatedPosterior(d, self.size, hidden, longest_step=BIN_TIME, hidden_size=hidden)
+            # a bin's counts say little, where a real value may pin a latent down
+            coupling: Any = "full" if config.likelihood == "gaussian" else "none"
+            self.posterior = SimulatedPosterior(
+                d, self.size, hidden, longest_step=BIN_TIME, coupling=coupling, hidden_size=hidden
+            )
         readout = Readout(config.readout, d, config.num_neurons, hidden)
         options: dict[str, Any] = {} if config.likelihood == "gaussian" else {"exposure": config.bin_width}
         self.likelihood = make_likelihood(config.likelihood, d, config.num_neurons, decoder=readout, **options)

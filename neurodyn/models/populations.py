@@ -42,8 +42,6 @@ _SCHEDULE: dict[str, Any] = {"steps": 600, "batch_size": 64, "learning_rate": 1e
 _LATENT = _SCHEDULE | {"kl_weight": 0.3}
 # where all bins are read, on stretches of trials of at least this share of the bins
 _FLOW = _LATENT | {"shortest": 0.4}
-# a control that costs nothing at first learns gains under which paths explode
-_SLOWER = _FLOW | {"learning_rate": 4e-3, "kl_warmup_steps": 0}
 _FREE, _PATHS = {"mode": "simulation_free"}, {"mode": "simulated", "num_samples": 1}
 
 POPULATION_MODELS: dict[str, Entry] = {
@@ -72,9 +70,7 @@ POPULATION_MODELS: dict[str, Entry] = {
         {"keep": 0.7, "hidden_size": 32},
         _SCHEDULE | {"learning_rate": 3e-3, "kl_weight": 0.1, "clip_norm": 0.0},
     ),
-    "simulated": Entry(
-        "LangevinFlow, simulated", "Posterior paths simulated bin by bin.", LangevinFlow, _PATHS, _SLOWER
-    ),
+    "simulated": Entry("LangevinFlow, simulated", "Posterior paths simulated bin by bin.", LangevinFlow, _PATHS, _FLOW),
     "simulation_free": Entry(
         "LangevinFlow, simulation-free",
         "Posterior given by its marginals, all bins at once.",
@@ -87,7 +83,7 @@ POPULATION_MODELS: dict[str, Entry] = {
         "The same trained by its ELBO.",
         LangevinFlow,
         _PATHS,
-        _SLOWER | {"kl_weight": 1.0},
+        _FLOW | {"kl_weight": 1.0},
     ),
     "simulation_free_elbo": Entry(
         "LangevinFlow, simulation-free, β = 1",

@@ -55,7 +55,8 @@ class SimulatedPosterior(Posterior):
             "adjoint" (torchsde's stochastic adjoint, memory O(1)), whose Brownian path and steps the batch shares: rows
             then depend on their order and company.
         network: whether u has a network of z on top of its affine part.
-        coupling: B full (m, d), or diagonal for large latents (then m = d).
+        coupling: B full (m, d); diagonal for large latents (then m = d); or none, where visits say little and come
+            at every step, so that gains have nothing to learn but paths that explode.
         hidden_size: of the networks.
         engine: "native", or "fused": all steps in one kernel (Euler, backprop, with the network), for a prior that is
             an `MLPSDE` with one hidden layer and diagonal noise, see `sdeint`. Its steps have the prior's width, and on
@@ -72,15 +73,16 @@ class SimulatedPosterior(Posterior):
         method: str = "euler",
         gradient: str = "backprop",
         network: bool = True,
-        coupling: Literal["full", "diagonal"] = "full",
+        coupling: Literal["full", "diagonal", "none"] = "full",
         hidden_size: int = 64,
         engine: Literal["native", "fused"] = "native",
     ) -> None:
         if engine not in ("native", "fused"):
             raise ValueError(f"engine: {engine!r} given, 'native' or 'fused' wanted")
-        if engine == "fused" and (method, gradient, network) != ("euler", "backprop", True):
+        if engine == "fused" and ((method, gradient, network) != ("euler", "backprop", True) or coupling == "none"):
             raise ValueError(
-                "engine: 'fused' given with another method or gradient; euler, backprop, network=True wanted"
+                "engine: 'fused' given with another method, gradient or coupling; euler, backprop, network=True and "
+                "gains wanted"
             )
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient: {gradient!r} given, one of {', '.join(GRADIENTS)} wanted")
@@ -88,10 +90,10 @@ class SimulatedPosterior(Posterior):
             raise ValueError(
                 f"gradient: {gradient!r} given with method {method!r}; 'reversible' goes with 'reversible_heun'"
             )
-        if coupling not in ("full", "diagonal") or (coupling == "diagonal" and latent_size != noise_size):
+        if coupling not in ("full", "diagonal", "none") or (coupling == "diagonal" and latent_size != noise_size):
             raise ValueError(
                 f"coupling: {coupling!r} given for d = {latent_size}, m = {noise_size}; "
-                "'full', or 'diagonal' with m = d, wanted"
+                "'full', 'none', or 'diagonal' with m = d, wanted"
             )
         if not longest_step > 0:
             raise ValueError(f"longest_step: {longest_step} given, a positive step wanted")
@@ -102,7 +104,7 @@ class SimulatedPosterior(Posterior):
         self.engine = engine
         self.log_scale = nn.Parameter(math.log(longest_step / 2) + math.log(4) * torch.arange(SCALES))
         self.start_net = mlp([context_size, hidden_size, latent_size + latent_size * (latent_size + 1)], zero_last=True)
-        gains = latent_size if coupling == "diagonal" else noise_size * latent_size
+        gains = {"full": noise_size * latent_size, "diagonal": latent_size, "none": 0}[coupling]
         curves = (1 + SCALES) * (noise_size + gains + (noise_size if method == "euler" and engine == "native" else 0))
         self.affine_net = mlp([context_size, hidden_size, hidden_size, curves], zero_last=True)
         self.context_layer = nn.Linear(context_size, hidden_size) if network else None
@@ -201,7 +203,9 @@ class SimulatedPosterior(Posterior):
         last = self.network[0]
         assert isinstance(last, nn.Linear)
         net = Net(self.state_layer.weight, shift, last.weight, last.bias)
-        return FusedLaw(net, plain_diffusion(law), plain_drift(law), Steering(*control.whole[:2]), activation="silu")
+        offset, gain, _ = control.whole
+        assert gain is not None
+        return FusedLaw(net, plain_diffusion(law), plain_drift(law), Steering(offset, gain), activation="silu")
 
     def _begin(self, context: Context, prior: Prior, noise: RowNoise, num_samples: int) -> tuple[Tensor, Tensor]:
         mean, root = self.start(context, prior)
@@ -230,9 +234,9 @@ class SimulatedPosterior(Posterior):
         curves = torch.cat((torch.ones_like(left), scale / (scale + left)), -1)
         affine = (curves[..., None, :] @ _at(tables.coefficients, gaps))[..., 0, :]
         m, d = self.noise_size, self.latent_size
-        offset, gain, pull = affine.tensor_split((m, 2 * m if self.coupling == "diagonal" else m + m * d), -1)
-        if self.coupling == "full":
-            gain = gain.unflatten(-1, (m, d))
+        gains = {"full": m * d, "diagonal": m, "none": 0}[self.coupling]
+        offset, flat, pull = affine.tensor_split((m, m + gains), -1)
+        gain = None if not gains else flat.unflatten(-1, (m, d)) if self.coupling == "full" else flat
         shift = None if tables.shift is None else _at(tables.shift, gaps)
         return _Control(self, offset, gain, shift, pull if pull.shape[-1] else None)
 
@@ -275,17 +279,18 @@ class _Control:
         self,
         posterior: SimulatedPosterior,
         offset: Tensor,
-        gain: Tensor,
+        gain: Tensor | None,
         shift: Tensor | None,
         pull: Tensor | None = None,
     ) -> None:
         self.posterior, self.whole, self.pull = posterior, (offset, gain, shift), pull
-        self.offset, self.gain = offset.unbind(1), gain.unbind(1)
+        self.offset = offset.unbind(1)
+        self.gain = None if gain is None else gain.unbind(1)
         self.shift = None if shift is None else shift.unbind(1)
         self.spread: tuple[Tensor, ...] = ()
         self.price_of_spread = offset.new_zeros(len(offset))
         # step by step: a backward pass of its own then adds up one step's gradient at a time, not the whole stack's
-        self.of_steps = [self.offset, self.gain, *(() if self.shift is None else (self.shift,))]
+        self.of_steps = [part for part in (self.offset, self.gain, self.shift) if part is not None]
 
     def with_steps(self, steps: Tensor) -> _Control:
         """The same, with the spread that its pull (per unit of time) makes in steps of these lengths (B, N)."""
@@ -298,15 +303,17 @@ class _Control:
 
     def __call__(self, k: int, z: Tensor) -> Tensor:
         """In step k, at z (..., B, d): (..., B, m)."""
-        return self._value(self.offset[k], self.gain[k], None if self.shift is None else self.shift[k], z)
+        gain, shift = (None if part is None else part[k] for part in (self.gain, self.shift))
+        return self._value(self.offset[k], gain, shift, z)
 
     def along(self, points: Tensor) -> Tensor:
         """In all steps, at points (..., B, N, d): (..., B, N, m)."""
         return self._value(*self.whole, points)
 
-    def _value(self, offset: Tensor, gain: Tensor, shift: Tensor | None, z: Tensor) -> Tensor:
-        posterior = self.posterior
-        control = offset + (gain * z if posterior.coupling == "diagonal" else (gain @ z[..., None])[..., 0])
+    def _value(self, offset: Tensor, gain: Tensor | None, shift: Tensor | None, z: Tensor) -> Tensor:
+        posterior, control = self.posterior, offset
+        if gain is not None:
+            control = control + (gain * z if posterior.coupling == "diagonal" else (gain @ z[..., None])[..., 0])
         if shift is not None:
             assert posterior.state_layer is not None and posterior.network is not None
             control = control + posterior.network(nn.functional.silu(posterior.state_layer(z) + shift))

@@ -43,19 +43,22 @@ def test_a_table_per_split_and_a_row_per_model_over_the_seeds_that_it_has() -> N
 def test_what_is_best_on_validation_trials_is_tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(lorenz_choice, "RESULTS", tmp_path)
     first, second = list(lorenz_choice.CHOICES)[:2]
-    assert lorenz_choice.chosen("file") == first  # nothing is known yet
+    assert lorenz_choice.chosen("file", "simulation_free") == first  # nothing is known yet
     jobs = lorenz_choice.grid(("conditions",), (0, 1))
     best = list(lorenz_choice.variants(second))[1]
+    paths = "simulated, weight 0.1, from 15 bins"
     results = {
-        job: {row: 70.0 if row == best else 50.0 for row in lorenz_choice.variants(given["label"])}
+        job: {row: 70.0 if row in (best, paths) else 50.0 for row in lorenz_choice.variants(given["label"])}
         for job, given in jobs.items()
     }
     merge_records(tmp_path / "lorenz_choice.json", lorenz_choice.records(results, jobs))
-    assert (lorenz_choice.chosen("conditions"), lorenz_choice.chosen("file")) == (best, first)
+    assert lorenz_choice.chosen("conditions", "simulation_free") == best
+    assert lorenz_choice.chosen("file", "simulation_free") == first
+    assert lorenz_choice.chosen("conditions", "simulated") == paths
     assert lorenz_choice.choice(best).settings == {"refinement": lorenz_choice.REFINEMENT}
     assert lorenz_choice.choice(best).schedule == lorenz_choice.CHOICES[second].schedule
     tested = lorenz_spikes.grid(("simulation_free", "simulated", "gru"), ("conditions",), (0,))
-    assert [job.get("row") for job in tested.values()] == [best, first, None]
+    assert [job.get("row") for job in tested.values()] == [best, paths, None]
 
 
 def test_recordings_without_behaviour_have_no_decoding_column() -> None:

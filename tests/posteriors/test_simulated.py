@@ -263,7 +263,7 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("coupling", ["full", "diagonal"])
+@pytest.mark.parametrize("coupling", ["full", "diagonal", "none"])
 @pytest.mark.parametrize(("method", "gradient", "kind"), WAYS)
 def test_frugal_gradients_equal_backprop(method: str, gradient: str, kind: str, coupling: str) -> None:
     prior = linear_prior(free_core()) if kind == "core" else neural_prior(kind)
@@ -358,7 +358,8 @@ def test_one_visit_needs_no_path(gradient: str) -> None:
     [
         ({"gradient": "magic"}, "gradient: 'magic' given"),
         ({"gradient": "reversible"}, "gradient: 'reversible' given with method 'euler'"),
-        ({"coupling": "none"}, "coupling: 'none' given"),
+        ({"coupling": "some"}, "coupling: 'some' given"),
+        ({"coupling": "none", "engine": "fused"}, "engine: 'fused' given with another method, gradient or coupling"),
         ({"longest_step": 0.0}, "longest_step: 0.0 given"),
     ],
 )
