@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, Record, merge_records, summarise
+from benchmarks.jobs import add_job_options, run_jobs
+from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn.datasets import uea_ucr
 from neurodyn.datasets.sources import NoLicenceStated
 from neurodyn.metrics.classes import ClassScores, score_classes
@@ -149,10 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=["theory"], help="of the stable SDEs")
     parser.add_argument("--subsets", nargs="+", default=list(SUBSETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(3)))
     parser.add_argument("--steps", type=int, default=SCHEDULE["steps"], help="training steps of every network")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, range(3))
     chosen = parser.parse_args(arguments)
     models = installed(chosen.models)
     if not models:
@@ -175,11 +173,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = run_jobs("classification", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     made = records(results, list(wanted), chosen.subsets, chosen.seeds)
     path = RESULTS / "classification.json"
-    merge_records(path, made)
     for record in made:
         if record.table == "classification/missing":
             print(f"  {record.row:28s} {record.column:20s} {record.value:.3f}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, made)
 
 
 if __name__ == "__main__":

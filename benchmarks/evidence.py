@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import add_job_options, run_jobs
 from benchmarks.records import RESULTS, Record, measured, merge_records, write_records
 from neurodyn import datasets
 from neurodyn.datasets.linear_gaussian import LinearSystem
@@ -172,8 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--dimensions", nargs="+", type=int, default=[1, 2, 3, 4])
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser)
     chosen = parser.parse_args(arguments)
     jobs = {}
     for dimension in chosen.dimensions:

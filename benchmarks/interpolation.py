@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from benchmarks.irregular_forecast import load
-from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, Record, merge_records, summarise
+from benchmarks.jobs import add_job_options, run_jobs
+from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn.datasets import time_imm
 from neurodyn.metrics.scores import crps, squared_error
 from neurodyn.models.baselines.ridge import RidgeInterpolation
@@ -88,10 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--subsets", nargs="+", choices=SUBSETS, default=SUBSETS)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=DEFAULT)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--steps", type=int, default=STEPS, help="of training of every network")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     jobs = {
         f"{subset}, {name}, seed {seed}": {"subset": subset, "name": name, "seed": seed, "steps": chosen.steps}
@@ -101,11 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     results = run_jobs("interpolation", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     made = records([jobs[name] | {"result": result} for name, result in results.items()])
-    merge_records(RESULTS / "interpolation.json", made)
     for record in made:
         if record.column == "CRPS, 50 % hidden":
             print(f"{record.table:24s} {record.row:24s} {record.value:8.4f}")
-    print("written to benchmarks/results/interpolation.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / "interpolation.json", made)
 
 
 if __name__ == "__main__":

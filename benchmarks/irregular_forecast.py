@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, Record, measured, merge_records, summarise
+from benchmarks.jobs import add_job_options, run_jobs
+from benchmarks.records import RESULTS, Record, measured, publish, summarise
 from neurodyn.datasets import hopper, time_imm
 from neurodyn.datasets.sources import NoLicenceStated
 from neurodyn.datasets.splits import Splits, histories
@@ -141,10 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--subsets", nargs="+", choices=SUBSETS, default=SUBSETS)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=DEFAULT)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--steps", type=int, default=SCHEDULE["steps"], help="of training of every network")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     jobs = {
         f"{subset}, {name}, seed {seed}": {"subset": subset, "name": name, "seed": seed, "steps": chosen.steps}
@@ -155,11 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     results = run_jobs("irregular_forecast", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     made = records([jobs[name] | {"result": result} for name, result in results.items()])
-    merge_records(RESULTS / "irregular_forecast.json", made)
     for record in made:
         if record.column == "CRPS":
             print(f"{record.table:24s} {record.row:24s} {record.value:8.4f}")
-    print("written to benchmarks/results/irregular_forecast.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / "irregular_forecast.json", made)
 
 
 if __name__ == "__main__":

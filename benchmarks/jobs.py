@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ def fingerprint(folder: Path = ROOT) -> str:
         for path in sorted((folder / room).rglob("*.py")):
             sha.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return sha.hexdigest()[:16]
+
+
+def add_job_options(parser: argparse.ArgumentParser, seeds: Sequence[int] = ()) -> None:
+    """What benchmarks of jobs ask alike: the seeds, if there is a choice, how many processes, and whether to begin anew."""
+    if seeds:
+        parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
+    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
 
 
 def run_jobs(

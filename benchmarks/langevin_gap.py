@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from benchmarks.jobs import finished, run_jobs
-from benchmarks.records import RESULTS, Record, merge_records, summarise
+from benchmarks.jobs import add_job_options, finished, run_jobs
+from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn import datasets
 from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.populations import POPULATION_MODELS
@@ -123,18 +123,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing of what is chosen, and write all that is there to benchmarks/results/langevin_gap.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--laws", nargs="+", choices=LAWS, default=list(LAWS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     run_jobs("langevin_gap", measure, grid(chosen.laws, chosen.seeds), processes=chosen.processes, fresh=chosen.fresh)
     jobs = grid(LAWS, sorted({*SEEDS, *chosen.seeds}))
     path = RESULTS / "langevin_gap.json"
     made = records(finished("langevin_gap", jobs), jobs)
-    merge_records(path, made)
     for record in made:
         print(f"{record.table:30s} {record.row:36s} {record.column:16s} {record.value:.3f}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, made)
 
 
 if __name__ == "__main__":

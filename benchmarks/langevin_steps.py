@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.records import RESULTS, measured, merge_records
+from benchmarks.records import RESULTS, measured, publish
 from neurodyn import datasets
 from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.populations import POPULATION_MODELS
@@ -56,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             made.append(measured(*where, [seconds], seeds=[0], command=COMMAND, unit="s", better="lower"))
             print(f"{where[1]:32s} {where[2]:12s} {seconds:.3f} s", flush=True)
     path = RESULTS / "langevin_steps.json"
-    merge_records(path, made)
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, made)
 
 
 if __name__ == "__main__":

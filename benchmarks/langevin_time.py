@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.jobs import finished, run_jobs
-from benchmarks.records import RESULTS, Record, merge_records, summarise
+from benchmarks.jobs import add_job_options, finished, run_jobs
+from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn import datasets
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import bits_per_spike
@@ -135,19 +135,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--bins", nargs="+", type=int, default=list(BINS))
     parser.add_argument("--seconds", nargs="+", type=int, default=list(BUDGETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     jobs = grid(chosen.ways, chosen.bins, chosen.seconds, chosen.seeds)
     run_jobs("langevin_time", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     jobs = grid(tuple(WAYS), BINS, BUDGETS, SEEDS) | jobs
     path = RESULTS / "langevin_time.json"
     made = records(finished("langevin_time", jobs), jobs)
-    merge_records(path, made)
     for record in made:
         print(f"{record.table:22s} {record.row:40s} {record.column:16s} {record.value:.3f}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, made)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import RESULTS, ROOT, Record, measured, merge_records
+from benchmarks.records import RESULTS, ROOT, Record, measured, publish
 
 COMMAND = "python -m benchmarks.line_coverage"
 ROOMS = ("neurodyn", "datasets", "recipes")
@@ -58,10 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             raise SystemExit("a test fails: mend it first")
         made = records(json.loads(report.read_text(encoding="utf-8")))
-    merge_records(RESULTS / "line_coverage.json", made)
     for record in made:
         print(f"{record.row:28s} {record.column:14s} {record.value:10.1f}")
-    print("written to benchmarks/results/line_coverage.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / "line_coverage.json", made)
 
 
 if __name__ == "__main__":

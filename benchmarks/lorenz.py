@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, ROOT, Record, measured, merge_records
+from benchmarks.jobs import add_job_options, run_jobs
+from benchmarks.records import RESULTS, ROOT, Record, measured, publish
 from neurodyn import style
 from neurodyn.datasets import lorenz
 from neurodyn.recipes.lorenz import QUARTERS, Config, Model, divergences, train, true_states, variation
@@ -131,11 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--settings", nargs="+", choices=tuple(lorenz.SETTINGS), default=tuple(lorenz.SETTINGS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--steps", type=int, help="of training, fewer for a smoke run, whose numbers mean nothing")
     parser.add_argument("--device", default="cpu", help="where models are trained: cpu or cuda")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     names = {
         f"{way}, {setting}, seed {seed}": {
@@ -156,11 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{record.table:18s} {record.row:36s} {record.column:18s} {record.value:8.3f}")
     if chosen.steps:
         return
-    merge_records(RESULTS / "lorenz.json", made)
     for job in jobs.values():
         if job["way"] == next(iter(WAYS)) and job["result"]["paths"]:
             picture(job["setting"], job["result"]["paths"])
-    print("written to benchmarks/results/lorenz.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / "lorenz.json", made)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from benchmarks.jobs import finished, run_jobs
-from benchmarks.records import RESULTS, Record, merge_records, read_records, summarise
+from benchmarks.jobs import add_job_options, finished, run_jobs
+from benchmarks.records import RESULTS, Record, publish, read_records, summarise
 from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import bits_per_spike
@@ -125,19 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Settings of LangevinFlow on validation trials")
     parser.add_argument("--choices", nargs="+", choices=tuple(CHOICES), default=tuple(CHOICES))
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     given = parser.parse_args(arguments)
     wanted = grid(given.splits, given.seeds, given.choices)
     run_jobs(TABLE, measure, wanted, processes=given.processes, fresh=given.fresh)
     jobs = grid(SPLITS, sorted({*SEEDS, *given.seeds}))
     path = RESULTS / f"{TABLE}.json"
     made = records(finished(TABLE, jobs), jobs)
-    merge_records(path, made)
     for record in made:
         print(f"{record.row:44s} {record.column:12s} {record.value:.1f}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, made)
 
 
 if __name__ == "__main__":

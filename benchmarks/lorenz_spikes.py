@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.jobs import finished, run_jobs
+from benchmarks.jobs import add_job_options, finished, run_jobs
 from benchmarks.lorenz_choice import choice, chosen
-from benchmarks.records import RESULTS, Record, merge_records, summarise
+from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import bits_per_spike, rate_r2
@@ -113,20 +113,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=tuple(POPULATION_MODELS), default=tuple(POPULATION_MODELS))
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     jobs = grid(chosen.models, chosen.splits, chosen.seeds)
     run_jobs("lorenz_spikes", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     jobs = grid(tuple(POPULATION_MODELS), SPLITS, sorted({*SEEDS, *chosen.seeds}))
     path = RESULTS / "lorenz_spikes.json"
     made = records(finished("lorenz_spikes", jobs), jobs)
-    merge_records(path, made)
     for record in made:
         if record.column in ("of the oracle", "rate R2, mean"):
             print(f"{record.table:26s} {record.row:38s} {record.column:16s} {record.value:.3f}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, made)
 
 
 if __name__ == "__main__":

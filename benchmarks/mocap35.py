@@ -22,7 +22,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import add_job_options, run_jobs
 from benchmarks.records import RESULTS, Record, measured, merge_records, write_records
 from neurodyn.metrics.scores import crps, interval_coverage
 from neurodyn.models.latent_sde import LatentSDE
@@ -223,10 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", nargs="*", choices=tuple(ROWS), default=tuple(ROWS))
     parser.add_argument("--setups", nargs="+", type=int, choices=SETUPS, default=list(SETUPS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--device", default="cpu", help="where models are trained: cpu or cuda")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     names = {
         f"{row}, set-up {setup}, seed {seed}": {"row": row, "setup": setup, "seed": seed, "device": chosen.device}

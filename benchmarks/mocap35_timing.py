@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import add_job_options, run_jobs
 from benchmarks.mocap35 import ROWS
-from benchmarks.records import RESULTS, Record, measured, merge_records
+from benchmarks.records import RESULTS, Record, measured, publish
 from neurodyn.recipes.mocap35 import prepare, split, train
 
 COMMAND = "python -m benchmarks.mocap35_timing"
@@ -77,9 +77,7 @@ def records(means: dict[int, list[Tensor]], seeds: Sequence[int]) -> list[Record
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing and write benchmarks/results/mocap35_timing.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     jobs = {f"set-up {setup}, seed {seed}": {"setup": setup, "seed": seed} for setup in BEST for seed in chosen.seeds}
     results = run_jobs("mocap35_timing", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
@@ -87,10 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for job, result in results.items():
         means[jobs[job]["setup"]].append(torch.tensor(result["thousandths"]) / 1000)
     made = records(means, chosen.seeds)
-    merge_records(RESULTS / "mocap35_timing.json", made)
     for record in made:
         print(f"{record.row:44s} {record.column:28s} {record.value:8.3f}")
-    print("written to benchmarks/results/mocap35_timing.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / "mocap35_timing.json", made)
 
 
 if __name__ == "__main__":

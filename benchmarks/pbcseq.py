@@ -12,8 +12,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, Record, measured, merge_records, summarise
+from benchmarks.jobs import add_job_options, run_jobs
+from benchmarks.records import RESULTS, Record, measured, publish, summarise
 from neurodyn.datasets import pbcseq
 from neurodyn.metrics.forecasts import evaluate
 from neurodyn.models.forecasters import FORECASTERS, Training, fit_forecaster
@@ -74,8 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=tuple(FORECASTERS), default=tuple(FORECASTERS))
     parser.add_argument("--splits", nargs="+", type=int, default=list(SPLITS), help="seeds of the split of patients")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser)
     chosen = parser.parse_args(arguments)
     # the slow ones first, so that no core waits at the end
     slow_first = [name for name in reversed(FORECASTERS) if name in chosen.models]
@@ -83,13 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = {f"{name}, split {split}": {"name": name, "split": split} for name in slow_first for split in chosen.splits}
     results = run_jobs("pbcseq", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     path = RESULTS / "pbcseq.json"
-    merge_records(path, records(results, chosen.splits))
     for table in PROTOCOLS:
         print(f"{table}: mean CRPS over splits")
         for record in records(results, chosen.splits):
             if record.table == f"pbcseq/{table}" and record.column == "CRPS":
                 print(f"  {record.row:24s} {record.value:.4f}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, records(results, chosen.splits))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.jobs import run_jobs
+from benchmarks.jobs import add_job_options, run_jobs
 from benchmarks.per_variable import PerVariable
-from benchmarks.records import RESULTS, Record, measured, merge_records
+from benchmarks.records import RESULTS, Record, measured, publish
 from neurodyn.models.baselines import DirectGRU, LastValue, LatentODE, TrainingValues
 from neurodyn.models.path_model import PathModel
 from neurodyn.recipes.physionet2012 import (
@@ -183,12 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", nargs="+", choices=tuple(ROWS), default=tuple(ROWS))
     parser.add_argument("--rows", nargs="+", choices=sorted({row for rows in ROWS.values() for row in rows}))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--steps", type=int, help="of training, fewer for a smoke run, whose numbers mean nothing")
     parser.add_argument("--max-rows", type=int, help="only the first stays, for a smoke run")
     parser.add_argument("--device", default="cpu", help="where networks are trained: cpu or cuda")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     jobs = {
         f"{task}, {row}, seed {seed}": {
@@ -210,8 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{record.table:32s} {record.row:26s} {record.column:18s} {record.value:10.4f}")
     if chosen.steps or chosen.max_rows:
         return
-    merge_records(RESULTS / "physionet2012.json", made)
-    print("written to benchmarks/results/physionet2012.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / "physionet2012.json", made)
 
 
 if __name__ == "__main__":

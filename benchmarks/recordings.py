@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from benchmarks.jobs import finished, run_jobs
-from benchmarks.records import RESULTS, Record, merge_records, summarise
+from benchmarks.jobs import add_job_options, finished, run_jobs
+from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn.datasets import recordings
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import population_scores
@@ -84,18 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recordings", nargs="+", choices=tuple(recordings.SOURCES), default=list(NAMES))
     parser.add_argument("--models", nargs="+", choices=tuple(POPULATION_MODELS), default=list(MODELS))
     parser.add_argument("--folds", nargs="+", type=int, default=list(FOLDS))
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser)
     chosen = parser.parse_args(arguments)
     jobs = grid(chosen.recordings, chosen.models, chosen.folds)
     run_jobs("recordings", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     jobs = grid(tuple(recordings.SOURCES), MODELS, FOLDS)
     path = RESULTS / "recordings.json"
     made = records(finished("recordings", jobs), jobs)
-    merge_records(path, made)
     for record in made:
         print(f"{record.table:28s} {record.row:32s} {record.column:12s} {record.value:.3f}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, made)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,13 @@ def merge_records(path: Path, records: Iterable[Record]) -> list[Record]:
     return list(merged.values())
 
 
+def publish(path: Path, records: Iterable[Record]) -> None:
+    """`merge_records`, and a line that says where they are."""
+    merge_records(path, records)
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    print(f"written to {shown}; python -m benchmarks.render puts it into the docs")
+
+
 def hardware() -> str:
     """Processor, number of usable cores, and accelerator. Nothing that names the machine."""
     name = platform.processor() or platform.machine()

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, Record, merge_records, summarise
+from benchmarks.jobs import add_job_options, run_jobs
+from benchmarks.records import RESULTS, Record, publish, summarise
 from benchmarks.siglasso_systems import STEPS, SYSTEMS, Array, Simulated, simulate
 from neurodyn.nets.controlled import NeuralCDE
 from neurodyn.nets.signatures import signature_size
@@ -165,10 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing and write benchmarks/results/siglasso.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the networks")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
     jobs = {
         f"{name}, {system}, seed {seed}": {"name": name, "system": system, "seed": seed, "epochs": chosen.epochs}
@@ -179,11 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = run_jobs("siglasso", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     made = records(results, chosen.seeds, chosen.models)
     path = RESULTS / "siglasso.json"
-    merge_records(path, made)
     for record in made:
         if record.table in ("siglasso/share", "siglasso/seconds"):
             print(f"  {record.table:18s} {record.row:16s} {record.column:14s} {record.value:.4f}")
-    print(f"written to {path.relative_to(RESULTS.parent.parent)}; python -m benchmarks.render puts it into the docs")
+    publish(path, made)
 
 
 if __name__ == "__main__":

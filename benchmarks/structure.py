@@ -22,8 +22,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, Record, measured, merge_records
+from benchmarks.jobs import add_job_options, run_jobs
+from benchmarks.records import RESULTS, Record, measured, publish
 from neurodyn import datasets
 from neurodyn.metrics.graphs import auroc, calibration_error, threshold_scores
 from neurodyn.models.structure import STRUCTURE_LEARNERS, learn_structure
@@ -241,10 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tables", nargs="+", choices=tuple(PARTS), default=["systems"])
     parser.add_argument("--learners", nargs="+", choices=tuple(STRUCTURE_LEARNERS), default=USUAL)
     parser.add_argument("--settings", nargs="+", help="only these columns; all if not given")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--name", default="structure", help="of the results' file, for runs side by side")
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, SEEDS)
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs; nothing is written")
     chosen = parser.parse_args(arguments)
     learners = [name for name in chosen.learners if name not in NEEDS or find_spec(NEEDS[name]) is not None]
@@ -259,8 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{record.table:22s} {record.row:60s} {record.column:36s} {record.value:8.3f}")
     if chosen.quick:
         return
-    merge_records(RESULTS / f"{chosen.name}.json", made)
-    print(f"written to benchmarks/results/{chosen.name}.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / f"{chosen.name}.json", made)
 
 
 if __name__ == "__main__":

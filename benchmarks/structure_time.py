@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.jobs import run_jobs
-from benchmarks.records import RESULTS, Record, measured, merge_records
+from benchmarks.jobs import add_job_options, run_jobs
+from benchmarks.records import RESULTS, Record, measured, publish
 from neurodyn import datasets
 from neurodyn.metrics.graphs import auroc
 from neurodyn.models.structure import STRUCTURE_LEARNERS, fit_settings, seeded
@@ -92,17 +92,14 @@ def records(results: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> l
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing and write benchmarks/results/structure_time.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[11, 12])
-    parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results of the same code")
+    add_job_options(parser, [11, 12])
     chosen = parser.parse_args(arguments)
     jobs = {f"seed {seed}": {"seed": seed} for seed in chosen.seeds}
     results = run_jobs("structure_time", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
     made = records(results, chosen.seeds)
     for record in made:
         print(f"{record.row:24s} {record.column:32s} {record.value:8.3f}")
-    merge_records(RESULTS / "structure_time.json", made)
-    print("written to benchmarks/results/structure_time.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / "structure_time.json", made)
 
 
 if __name__ == "__main__":

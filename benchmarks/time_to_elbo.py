@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.jobs import run_jobs
 from benchmarks.plots import line_plot
-from benchmarks.records import RESULTS, ROOT, Record, measured, merge_records
+from benchmarks.records import RESULTS, ROOT, Record, measured, publish
 from benchmarks.rivals.torchsde_posterior import TorchsdePosterior
 from benchmarks.timing import cores, say
 from neurodyn import datasets
@@ -200,10 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{record.table:20s} {record.row:24s} {record.column:40s} {record.value:.4g} {record.unit}")
     if options.quick:
         return
-    merge_records(RESULTS / "time_to_elbo.json", made)
     lines = {f"{way}, seed {seed}": result["curve"] for (way, seed), result in results.items()}
     line_plot(lines, PICTURE, x="seconds of training", y="held-out ELBO (nats per series)", log_x=True)
-    print("written to benchmarks/results/time_to_elbo.json; python -m benchmarks.render puts it into the docs")
+    publish(RESULTS / "time_to_elbo.json", made)
 
 
 if __name__ == "__main__":
