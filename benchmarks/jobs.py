@@ -30,7 +30,7 @@ def fingerprint(folder: Path = ROOT) -> str:
 
 
 def add_job_options(parser: argparse.ArgumentParser, seeds: Sequence[int] = ()) -> None:
-    """What benchmarks of jobs ask alike: the seeds, if there is a choice, how many processes, and whether to begin anew."""
+    """What benchmarks of jobs ask alike: seeds, if there is a choice, how many processes, whether to begin anew."""
     if seeds:
         parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
     parser.add_argument("--processes", type=int, help="at a time, one thread each; all cores if not given")

@@ -1,8 +1,8 @@
-"""Which settings of LangevinFlow do best on validation trials of `lorenz_spikes`: `python -m benchmarks.lorenz_choice`.
+"""Which settings of networks do best on validation trials of `lorenz_spikes`: `python -m benchmarks.lorenz_choice`.
 
 Validation trials lie inside the training trials: a random fifth of them for the split "file", four whole conditions for
-"conditions". `benchmarks.lorenz_spikes` takes what is best here for either split and mode, and its test trials are not
-used. Fewer steps than there; share of what the true rates score on held-out neurons, in %.
+"conditions". `benchmarks.lorenz_spikes` takes what is best here for either split and model, and its test trials are not
+used. LangevinFlow has fewer steps than there. Share of what the true rates score on held-out neurons, in %.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from benchmarks.records import RESULTS, Record, publish, read_records, summarise
 from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import bits_per_spike
-from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.populations import fit_population
 
 COMMAND = "python -m benchmarks.lorenz_choice"
 TABLE = "lorenz_choice"
 SPLITS = ("file", "conditions")
 SEEDS = (0,)
-STEPS, ROWS, REFINEMENT = {"simulation_free": 700, "simulated": 400}, 32, 50
+STEPS, ROWS, REFINEMENT = {"simulation_free": 700, "simulated": 400, "gru": 1200, "transformer": 1200}, 32, 50
 
 
 class Choice(NamedTuple):
-    """A mode, settings of the model and of its schedule."""
+    """The name of a model, its settings and those of its schedule."""
 
-    mode: str
+    model: str
     settings: dict[str, Any]
     schedule: dict[str, Any]
 
 
 FREE, PATHS = "simulation_free", "simulated"
+OWN: dict[str, dict[str, Any]] = {FREE: {"num_samples": 1}, PATHS: {"num_samples": 1}}
+"""Settings of all choices of a model."""
 CHOICES = {
     "weight 0.1, from 40 bins": Choice(FREE, {}, {"kl_weight": 0.1, "shortest": 0.4}),
     "weight 0.3, whole trials": Choice(FREE, {}, {"kl_weight": 0.3, "shortest": 1.0}),
@@ -47,55 +48,61 @@ CHOICES = {
     "simulated, weight 0.1, from 40 bins": Choice(PATHS, {}, {"kl_weight": 0.1, "shortest": 0.4}),
     "simulated, weight 0.1, from 15 bins": Choice(PATHS, {}, {"kl_weight": 0.1, "shortest": 0.15}),
     "simulated, weight 0.03, from 15 bins": Choice(PATHS, {}, {"kl_weight": 0.03, "shortest": 0.15}),
+    "GRU, whole trials": Choice("gru", {}, {"kl_weight": 0.3}),
+    "GRU, whole trials, slower": Choice("gru", {}, {"kl_weight": 0.1, "learning_rate": 4e-3}),
+    "GRU, from 15 bins": Choice("gru", {}, {"kl_weight": 0.3, "shortest": 0.15}),
+    "Transformer, whole trials": Choice("transformer", {}, {}),
+    "Transformer, from 15 bins": Choice("transformer", {}, {"shortest": 0.15}),
 }
 """Weights of the KL and lengths of the stretches; n = 6 positions where nothing is said."""
 
 
 def variants(label: str) -> dict[str, dict[str, Any]]:
     """Rows of one choice and their settings: the posterior of the encoder, or fitted to the trials at hand."""
-    refined = {f"{label}, refined": {"refinement": REFINEMENT}} if CHOICES[label].mode == FREE else {}
+    refined = {f"{label}, refined": {"refinement": REFINEMENT}} if CHOICES[label].model == FREE else {}
     return {label: {}} | refined
 
 
 def measure(label: str, split: Literal["file", "conditions"], seed: int) -> dict[str, float]:
     """Score of one choice on validation trials, in its variants."""
-    parts, chosen_ = lorenz_spikes.load(split), CHOICES[label]
+    parts, (model, settings, schedule) = lorenz_spikes.load(split), CHOICES[label]
     held_out = parts.info["held_out"]
     fitted = fit_population(
-        chosen_.mode,
+        model,
         parts.train,
         bin_width=parts.info["bin_width"],
         held_out=held_out,
         seed=seed,
         device="cpu",
         progress=False,
-        settings={"num_samples": 1, **chosen_.settings},
-        schedule={"steps": STEPS[chosen_.mode], "batch_size": ROWS, **chosen_.schedule},
+        settings=OWN.get(model, {}) | settings,
+        schedule={"steps": STEPS[model], "batch_size": ROWS} | schedule,
     )
-    assert isinstance(fitted.model, LangevinFlow)
     outside, counts = list(held_out), counts_of(parts.validation)[..., list(held_out)]
     oracle = bits_per_spike(parts.info["rates"]["validation"].numpy()[..., outside], counts)
     found = {}
-    for row, settings in variants(label).items():
-        for name, value in settings.items():
-            setattr(fitted.model.settings, name, value)
+    for row, more in variants(label).items():
+        for name, value in more.items():
+            setattr(fitted.model.settings, name, value)  # type: ignore[attr-defined]
         found[row] = 100 * bits_per_spike(fitted.rates(parts.validation).numpy()[..., outside], counts) / oracle
     return found
 
 
-def chosen(split: str, mode: str) -> str:
-    """The row of a mode that is best on a split; its first one as long as nothing was measured."""
+def chosen(split: str, model: str) -> str | None:
+    """The row of a model that is best on a split; its first one as long as nothing was measured, none without rows."""
     path = RESULTS / f"{TABLE}.json"
-    rows = [row for label in CHOICES if CHOICES[label].mode == mode for row in variants(label)]
+    rows = [row for label in CHOICES if CHOICES[label].model == model for row in variants(label)]
+    if not rows:
+        return None
     known = [one for one in read_records(path) if one.column == split and one.row in rows] if path.exists() else []
     return max(known, key=lambda record: record.value).row if known else rows[0]
 
 
 def choice(row: str) -> Choice:
-    """Mode, settings and schedule of a row."""
-    for label, (mode, settings, schedule) in CHOICES.items():
+    """Model, settings and schedule of a row."""
+    for label, (model, settings, schedule) in CHOICES.items():
         if row in (found := variants(label)):
-            return Choice(mode, settings | found[row], schedule)
+            return Choice(model, OWN.get(model, {}) | settings | found[row], schedule)
     raise ValueError(f"row: {row!r} given, one of {', '.join(CHOICES)}, or a variant, wanted")
 
 
@@ -122,7 +129,7 @@ def records(results: dict[str, Any], jobs: dict[str, dict[str, Any]]) -> list[Re
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing of what is chosen, and write all that is there to benchmarks/results/lorenz_choice.json."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Settings of LangevinFlow on validation trials")
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Settings of networks on validation trials")
     parser.add_argument("--choices", nargs="+", choices=tuple(CHOICES), default=tuple(CHOICES))
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
     add_job_options(parser, SEEDS)

@@ -2,9 +2,9 @@
 
 Models read 45 neurons and are scored on 15 others, and by the R2 of all neurons' rates to the true ones. Table
 lorenz_spikes/file: the file's own test trials, whose initial conditions are in training too; lorenz_spikes/conditions:
-four initial conditions that no training trial has. All training trials train, for a fixed number of steps. What either
-mode of LangevinFlow is trained with is chosen on validation trials by `benchmarks.lorenz_choice`; other networks keep
-their own schedule.
+four initial conditions that no training trial has. All training trials train, for a fixed number of steps. What
+networks are trained with is chosen on validation trials by `benchmarks.lorenz_choice`; the released recurrences keep a
+schedule of their own.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import bits_per_spike, rate_r2
-from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.populations import POPULATION_MODELS, fit_population
 from neurodyn.series import SeriesBatch
 
 COMMAND = "python -m benchmarks.lorenz_spikes"
 SPLITS = ("file", "conditions")
 SEEDS = (0, 1, 2, 3, 4)
-STEPS, ROWS = {"simulation_free": 1200, "simulated": 800}, 32
-"""Of LangevinFlow, by mode."""
+STEPS, ROWS = {"simulation_free": 1200, "simulated": 800, "gru": 1200, "transformer": 1200}, 32
+"""Of the networks that are chosen, by model."""
 EARLY = 20
 """Bins after a trial's start, where unseen conditions are least like those of training."""
 COLUMNS: dict[str, tuple[str, str, Literal["lower", "higher", ""]]] = {
@@ -43,18 +42,16 @@ COLUMNS: dict[str, tuple[str, str, Literal["lower", "higher", ""]]] = {
 
 
 def measure(name: str, split: Literal["file", "conditions"], seed: int, row: str | None = None) -> dict[str, float]:
-    """Scores of one model on the test trials of one split; `row` of `lorenz_choice` is what LangevinFlow has."""
+    """Scores of one model on the test trials of one split; `row` of `lorenz_choice` is what it has."""
     parts = lorenz_spikes.load(split)
     train = SeriesBatch.concat([parts.train, parts.validation])
     held_out = parts.info["held_out"]
     settings: dict[str, Any] = {}
     schedule: dict[str, Any] = {}
     if row is not None:
-        _, settings, schedule = choice(row)
-        entry = POPULATION_MODELS[name]
-        settings = {"num_samples": 1, **settings}
-        schedule = {"steps": STEPS[entry.settings["mode"]], "batch_size": ROWS, **schedule}
-        if entry.schedule["kl_weight"] == 1:  # trained by its ELBO
+        model, settings, schedule = choice(row)
+        schedule = {"steps": STEPS[model], "batch_size": ROWS} | schedule
+        if POPULATION_MODELS[name].schedule.get("kl_weight") == 1:  # trained by its ELBO
             schedule["kl_weight"] = 1.0
     fitted = fit_population(
         name,
@@ -88,8 +85,8 @@ def grid(models: Sequence[str], splits: Sequence[str], seeds: Sequence[int]) -> 
                 entry = POPULATION_MODELS[name]
                 if entry.schedule or seed == SEEDS[0]:
                     job = jobs[f"{name}, {split}, seed {seed}"] = {"name": name, "split": split, "seed": seed}
-                    if entry.make is LangevinFlow:
-                        job["row"] = chosen(split, entry.settings["mode"])
+                    if row := chosen(split, entry.settings.get("mode", name)):
+                        job["row"] = row
     return jobs
 
 

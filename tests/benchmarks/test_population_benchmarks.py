@@ -55,10 +55,10 @@ def test_what_is_best_on_validation_trials_is_tested(monkeypatch: pytest.MonkeyP
     assert lorenz_choice.chosen("conditions", "simulation_free") == best
     assert lorenz_choice.chosen("file", "simulation_free") == first
     assert lorenz_choice.chosen("conditions", "simulated") == paths
-    assert lorenz_choice.choice(best).settings == {"refinement": lorenz_choice.REFINEMENT}
+    assert lorenz_choice.choice(best).settings == {"num_samples": 1, "refinement": lorenz_choice.REFINEMENT}
     assert lorenz_choice.choice(best).schedule == lorenz_choice.CHOICES[second].schedule
     tested = lorenz_spikes.grid(("simulation_free", "simulated", "gru"), ("conditions",), (0,))
-    assert [job.get("row") for job in tested.values()] == [best, paths, None]
+    assert [job.get("row") for job in tested.values()] == [best, paths, "GRU, whole trials"]
 
 
 def test_recordings_without_behaviour_have_no_decoding_column() -> None:
