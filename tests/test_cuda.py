@@ -11,6 +11,7 @@ from neurodyn.nets.context import Context
 from neurodyn.noise import RowNoise
 from neurodyn.posteriors.matched import MatchedPosterior
 from neurodyn.sde.initial import GaussianInitial
+from neurodyn.serving import export_forecaster
 from neurodyn.solvers import GraphedStep, brownian_increments, integrate_visits, path_kl_rate, step_grid
 from neurodyn.solvers.fused import integrate_fused
 from neurodyn.solvers.fused_laws import draw_keys, fused_law
@@ -98,6 +99,17 @@ def test_the_evidence_of_a_linear_model_is_that_of_the_cpu(batch):
         on_cpu = model.evidence(batch)
         on_gpu = model.to(DEVICE).evidence(batch.to(DEVICE))
     assert on_gpu.is_cuda and torch.allclose(on_gpu.cpu(), on_cpu, rtol=1e-9)
+
+
+def test_an_exported_program_gives_the_numbers_of_the_model_to_the_bit(batch):
+    torch.manual_seed(0)
+    model = LatentSDE.build(num_variables=2, encoder="window", longest_step=0.3).to(DEVICE)
+    batch, sizes = batch.to(dtype=torch.float32), {"num_visits": batch.num_times, "horizon": 2, "num_samples": 3}
+    exported = export_forecaster(model, batch.variables, **sizes, reach=1.0)
+    times = batch.last_time[:, None] + torch.tensor([[0.5, 1.0]], dtype=torch.float64)
+    generators = [torch.Generator().manual_seed(2) for _ in range(2)]
+    found = exported.forecast(batch, times, generator=generators[0]).samples
+    assert torch.equal(found, model.forecast(batch, times, 3, generator=generators[1]).samples)
 
 
 WAYS = [
