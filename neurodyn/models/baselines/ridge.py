@@ -138,8 +138,11 @@ class RidgeInterpolation:
 
     def fit(self, train: SeriesBatch) -> Self:
         """Fit to values that are hidden at random from the rest of their rows."""
-        known, hidden = train.drop_observed(self.hidden, torch.Generator().manual_seed(0))
-        span = float((train.last_time - train.first_time).max()) / 2
+        return self.learn(*train.drop_observed(self.hidden, torch.Generator().manual_seed(0)))
+
+    def learn(self, known: SeriesBatch, hidden: SeriesBatch) -> Self:
+        """Fit to given hidden values and the rest of the same rows, two batches of one shape."""
+        span = float((known.last_time - known.first_time).max()) / 2
         far = [span * 2.0**-k for k in range(self.reach)]
         self.around = torch.tensor([*(-x for x in far), 0.0, *reversed(far)], dtype=torch.float64)
         features = self._features(known, hidden.times)
@@ -155,12 +158,15 @@ class RidgeInterpolation:
         asked = (times.double().unsqueeze(-1) + self.around).flatten(1)
         return neighbours(known, asked).line.double().unflatten(1, (size, -1)).flatten(2)
 
+    def point(self, batch: SeriesBatch, times: Tensor) -> Tensor:
+        """What the regression says at `times` (B, Q), float64 (B, Q, D)."""
+        return self._features(batch, times) @ self.found.weights[:-1] + self.found.weights[-1]
+
     def sample(
         self, batch: SeriesBatch, times: Tensor, num_samples: int = 200, *, generator: torch.Generator | None = None
     ) -> Forecast:
         """Sample values at `times` (B, Q)."""
-        features = self._features(batch, times)
-        point = features @ self.found.weights[:-1] + self.found.weights[-1]
+        point = self.point(batch, times)
         return _drawn(batch, times, point, self.found.spread.expand_as(point), num_samples, generator)
 
 
