@@ -38,9 +38,8 @@ def loss_curves(history: Sequence[Mapping[str, Any]], *, best_step: int | None =
             series) and validation.
         best_step: where the weights were selected; marked.
     """
-    groups = [[key for key in group if _series(history, key)[1]] for group in _PANELS]
-    # An auxiliary loss that a model does not have is logged as zeros: no curve.
-    groups = [[k for k in group if k != "filter_loss" or any(_series(history, k)[1])] for group in groups]
+    # a part that a model does not have is logged as zeros: no curve
+    groups = [[key for key in group if any(_series(history, key)[1])] for group in _PANELS]
     if _series(history, "validation")[1]:
         groups.append(["validation"])
     groups = [group for group in groups if group]

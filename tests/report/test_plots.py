@@ -66,6 +66,8 @@ def test_loss_curves_draw_the_records_and_frame_the_late_part():
     assert len(kl.lines) == 2 and kl.lines[0].get_label() == "path KL"  # and the mark; a filter loss of 0 is no curve
     assert len(validation.lines[0].get_xdata()) == 9  # the value that was not finite is left out
     assert is_png(figure)
+    without = [{"step": s, "objective": 1.0 / s, "initial_kl": 0.0, "path_kl": 0.0} for s in (10, 20)]
+    assert len(panels(plots.loss_curves(without))) == 1  # a model without a KL has no panel for it
     with pytest.raises(ValueError, match="^history: "):
         plots.loss_curves([{"step": 1}])
 
