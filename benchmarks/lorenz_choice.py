@@ -49,7 +49,6 @@ CHOICES = {
     "simulated, weight 0.1, from 15 bins": Choice(PATHS, {}, {"kl_weight": 0.1, "shortest": 0.15}),
     "simulated, weight 0.03, from 15 bins": Choice(PATHS, {}, {"kl_weight": 0.03, "shortest": 0.15}),
     "GRU, whole trials": Choice("gru", {}, {"kl_weight": 0.3}),
-    "GRU, whole trials, slower": Choice("gru", {}, {"kl_weight": 0.1, "learning_rate": 4e-3}),
     "GRU, from 15 bins": Choice("gru", {}, {"kl_weight": 0.3, "shortest": 0.15}),
     "Transformer, whole trials": Choice("transformer", {}, {}),
     "Transformer, from 15 bins": Choice("transformer", {}, {"shortest": 0.15}),

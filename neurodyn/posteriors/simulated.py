@@ -104,8 +104,10 @@ class SimulatedPosterior(Posterior):
         self.engine = engine
         self.log_scale = nn.Parameter(math.log(longest_step / 2) + math.log(4) * torch.arange(SCALES))
         self.start_net = mlp([context_size, hidden_size, latent_size + latent_size * (latent_size + 1)], zero_last=True)
-        gains = {"full": noise_size * latent_size, "diagonal": latent_size, "none": 0}[coupling]
-        curves = (1 + SCALES) * (noise_size + gains + (noise_size if method == "euler" and engine == "native" else 0))
+        self.num_gains = {"full": noise_size * latent_size, "diagonal": latent_size, "none": 0}[coupling]
+        curves = (1 + SCALES) * (
+            noise_size + self.num_gains + (noise_size if method == "euler" and engine == "native" else 0)
+        )
         self.affine_net = mlp([context_size, hidden_size, hidden_size, curves], zero_last=True)
         self.context_layer = nn.Linear(context_size, hidden_size) if network else None
         self.state_layer = nn.Linear(latent_size, hidden_size, bias=False) if network else None
@@ -234,9 +236,8 @@ class SimulatedPosterior(Posterior):
         curves = torch.cat((torch.ones_like(left), scale / (scale + left)), -1)
         affine = (curves[..., None, :] @ _at(tables.coefficients, gaps))[..., 0, :]
         m, d = self.noise_size, self.latent_size
-        gains = {"full": m * d, "diagonal": m, "none": 0}[self.coupling]
-        offset, flat, pull = affine.tensor_split((m, m + gains), -1)
-        gain = None if not gains else flat.unflatten(-1, (m, d)) if self.coupling == "full" else flat
+        offset, flat, pull = affine.tensor_split((m, m + self.num_gains), -1)
+        gain = None if not self.num_gains else flat.unflatten(-1, (m, d)) if self.coupling == "full" else flat
         shift = None if tables.shift is None else _at(tables.shift, gaps)
         return _Control(self, offset, gain, shift, pull if pull.shape[-1] else None)
 
