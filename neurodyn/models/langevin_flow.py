@@ -139,7 +139,7 @@ class LangevinFlow(PopulationModel):
             )
         else:
             # a bin's counts say little, where a real value may pin a latent down
-            coupling: Any = "full" if config.likelihood == "gaussian" else "none"
+            coupling: Literal["full", "none"] = "full" if config.likelihood == "gaussian" else "none"
             self.posterior = SimulatedPosterior(
                 d, self.size, hidden, longest_step=BIN_TIME, coupling=coupling, hidden_size=hidden
             )
