@@ -1,15 +1,16 @@
 """Which settings of networks do best on validation trials of `lorenz_spikes`: `python -m benchmarks.lorenz_choice`.
 
 Validation trials lie inside the training trials: a random fifth of them for the split "file", four whole conditions for
-"conditions". `benchmarks.lorenz_spikes` takes what is best here for either split and model, and its test trials are not
-used. LangevinFlow has fewer steps than there. Share of what the true rates score on held-out neurons, in %.
+"conditions" and for each of five folds. `benchmarks.lorenz_spikes` takes what is best here for each split and model;
+its test trials are not used. LangevinFlow has fewer steps than there. Share of what the true rates score on held-out
+neurons, in %.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.jobs import add_job_options, finished, run_jobs
 from benchmarks.records import RESULTS, Record, publish, read_records, summarise
@@ -20,7 +21,10 @@ from neurodyn.models.populations import fit_population
 
 COMMAND = "python -m benchmarks.lorenz_choice"
 TABLE = "lorenz_choice"
-SPLITS = ("file", "conditions")
+SPLITS: dict[str, dict[str, Any]] = {"file": {"split": "file"}, "conditions": {"split": "conditions"}} | {
+    f"fold {k}": {"split": "conditions", "fold": k} for k in range(lorenz_spikes.FOLDS)
+}
+"""Arguments of the loader by name."""
 SEEDS = (0,)
 STEPS, ROWS, REFINEMENT = {"simulation_free": 700, "simulated": 400, "gru": 1200, "transformer": 1200}, 32, 50
 
@@ -62,9 +66,9 @@ def variants(label: str) -> dict[str, dict[str, Any]]:
     return {label: {}} | refined
 
 
-def measure(label: str, split: Literal["file", "conditions"], seed: int) -> dict[str, float]:
+def measure(label: str, split: str, seed: int) -> dict[str, float]:
     """Score of one choice on validation trials, in its variants."""
-    parts, (model, settings, schedule) = lorenz_spikes.load(split), CHOICES[label]
+    parts, (model, settings, schedule) = lorenz_spikes.load(**SPLITS[split]), CHOICES[label]
     held_out = parts.info["held_out"]
     fitted = fit_population(
         model,
@@ -130,12 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing of what is chosen, and write all that is there to benchmarks/results/lorenz_choice.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Settings of networks on validation trials")
     parser.add_argument("--choices", nargs="+", choices=tuple(CHOICES), default=tuple(CHOICES))
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
+    parser.add_argument("--splits", nargs="+", choices=tuple(SPLITS), default=tuple(SPLITS))
     add_job_options(parser, SEEDS)
     given = parser.parse_args(arguments)
     wanted = grid(given.splits, given.seeds, given.choices)
     run_jobs(TABLE, measure, wanted, processes=given.processes, fresh=given.fresh)
-    jobs = grid(SPLITS, sorted({*SEEDS, *given.seeds}))
+    jobs = grid(tuple(SPLITS), sorted({*SEEDS, *given.seeds}))
     path = RESULTS / f"{TABLE}.json"
     made = records(finished(TABLE, jobs), jobs)
     for record in made:

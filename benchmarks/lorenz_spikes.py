@@ -2,7 +2,8 @@
 
 Models read 45 neurons and are scored on 15 others, and by the R2 of all neurons' rates to the true ones. Table
 lorenz_spikes/file: the file's own test trials, whose initial conditions are in training too; lorenz_spikes/conditions:
-four initial conditions that no training trial has. All training trials train, for a fixed number of steps. What
+four initial conditions that no training trial has; lorenz_spikes/folds: the same for a fifth of all conditions in turn,
+where the seed of a fit is its fold. All training trials train, for a fixed number of steps. What
 networks are trained with is chosen on validation trials by `benchmarks.lorenz_choice`; the released recurrences keep a
 schedule of their own.
 """
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.jobs import add_job_options, finished, run_jobs
-from benchmarks.lorenz_choice import choice, chosen
+from benchmarks.lorenz_choice import SPLITS, choice, chosen
 from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
@@ -25,7 +26,7 @@ from neurodyn.models.populations import POPULATION_MODELS, fit_population
 from neurodyn.series import SeriesBatch
 
 COMMAND = "python -m benchmarks.lorenz_spikes"
-SPLITS = ("file", "conditions")
+TABLES = ("file", "conditions", "folds")
 SEEDS = (0, 1, 2, 3, 4)
 STEPS, ROWS = {"simulation_free": 1200, "simulated": 800, "gru": 1200, "transformer": 1200}, 32
 """Of the networks that are chosen, by model."""
@@ -41,9 +42,9 @@ COLUMNS: dict[str, tuple[str, str, Literal["lower", "higher", ""]]] = {
 }
 
 
-def measure(name: str, split: Literal["file", "conditions"], seed: int, row: str | None = None) -> dict[str, float]:
+def measure(name: str, split: str, seed: int, row: str | None = None) -> dict[str, float]:
     """Scores of one model on the test trials of one split; `row` of `lorenz_choice` is what it has."""
-    parts = lorenz_spikes.load(split)
+    parts = lorenz_spikes.load(**SPLITS[split])
     train = SeriesBatch.concat([parts.train, parts.validation])
     held_out = parts.info["held_out"]
     settings: dict[str, Any] = {}
@@ -76,14 +77,15 @@ def measure(name: str, split: Literal["file", "conditions"], seed: int, row: str
     return scores | r2s | {"seconds": fitted.seconds}
 
 
-def grid(models: Sequence[str], splits: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Jobs by name; models without randomness have the first seed only."""
+def grid(models: Sequence[str], tables: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Jobs by name; models without randomness have the first seed only, but for folds."""
     jobs: dict[str, dict[str, Any]] = {}
-    for split in splits:
+    for table in tables:
         for seed in seeds:
+            split = f"fold {seed}" if table == "folds" else table
             for name in models:
                 entry = POPULATION_MODELS[name]
-                if entry.schedule or seed == SEEDS[0]:
+                if entry.schedule or seed == SEEDS[0] or table == "folds":
                     job = jobs[f"{name}, {split}, seed {seed}"] = {"name": name, "split": split, "seed": seed}
                     if row := chosen(split, entry.settings.get("mode", name)):
                         job["row"] = row
@@ -94,14 +96,14 @@ def records(results: dict[str, Any], jobs: dict[str, dict[str, Any]]) -> list[Re
     """The tables, from the results of those jobs that have one."""
     made: list[Record] = []
     columns = {column: (unit, better) for column, unit, better in COLUMNS.values()}
-    for split in SPLITS:
+    for table in TABLES:
         cells: dict[int, dict[str, dict[str, float]]] = {}
         for name in POPULATION_MODELS:
             for job, given in jobs.items():
-                if job in results and (given["name"], given["split"]) == (name, split):
+                if job in results and given["name"] == name and given["split"].startswith(table.removesuffix("s")):
                     found = {COLUMNS[key][0]: value for key, value in results[job].items()}
                     cells.setdefault(given["seed"], {})[POPULATION_MODELS[name].label] = found
-        made += summarise(f"lorenz_spikes/{split}", cells, columns, command=COMMAND)
+        made += summarise(f"lorenz_spikes/{table}", cells, columns, command=COMMAND)
     return made
 
 
@@ -109,12 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing of what is chosen, and write all that is there to benchmarks/results/lorenz_spikes.json."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=tuple(POPULATION_MODELS), default=tuple(POPULATION_MODELS))
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     add_job_options(parser, SEEDS)
     chosen = parser.parse_args(arguments)
-    jobs = grid(chosen.models, chosen.splits, chosen.seeds)
+    jobs = grid(chosen.models, chosen.tables, chosen.seeds)
     run_jobs("lorenz_spikes", measure, jobs, processes=chosen.processes, fresh=chosen.fresh)
-    jobs = grid(tuple(POPULATION_MODELS), SPLITS, sorted({*SEEDS, *chosen.seeds}))
+    jobs = grid(tuple(POPULATION_MODELS), TABLES, sorted({*SEEDS, *chosen.seeds}))
     path = RESULTS / "lorenz_spikes.json"
     made = records(finished("lorenz_spikes", jobs), jobs)
     for record in made:

@@ -18,26 +18,21 @@ from neurodyn.models.populations import POPULATION_MODELS
 
 
 def test_a_table_per_split_and_a_row_per_model_over_the_seeds_that_it_has() -> None:
+    jobs = lorenz_spikes.grid(("smoothing", "gru", "simulated"), lorenz_spikes.TABLES, (0, 1))
+    assert "smoothing, file, seed 1" not in jobs and "smoothing, fold 1, seed 1" in jobs
+    assert "gru, fold 0, seed 1" not in jobs
     results = {
-        f"{name}, {split}, seed {seed}": {
-            "share": 50.0 + seed,
-            "bits": 0.5,
-            "r2": 0.1,
-            "median_r2": 0.2,
-            "seconds": 1.0,
-        }
-        for name, seeds in (("smoothing", (0,)), ("gru", (0, 1)))
-        for split in lorenz_spikes.SPLITS
-        for seed in seeds
+        job: {"share": 50.0 + given["seed"], "bits": 0.5, "r2": 0.1, "median_r2": 0.2, "seconds": 1.0}
+        for job, given in jobs.items()
+        if given["name"] != "simulated"
     }
-    jobs = lorenz_spikes.grid(("smoothing", "gru", "simulated"), lorenz_spikes.SPLITS, (0, 1))
-    assert "smoothing, file, seed 1" not in jobs
     made = lorenz_spikes.records(results, jobs)
     cells = {(r.table, r.row, r.column): r for r in made}
-    assert len(cells) == len(made) == 2 * 2 * 5
+    assert len(cells) == len(made) == 3 * 2 * 5
     gru = cells["lorenz_spikes/conditions", POPULATION_MODELS["gru"].label, "of the oracle"]
     assert gru.value == 50.5 and gru.seeds == (0, 1) and (gru.low, gru.high) == (50.0, 51.0)
     assert cells["lorenz_spikes/file", POPULATION_MODELS["smoothing"].label, "of the oracle"].seeds == (0,)
+    assert cells["lorenz_spikes/folds", POPULATION_MODELS["smoothing"].label, "of the oracle"].seeds == (0, 1)
 
 
 def test_what_is_best_on_validation_trials_is_tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

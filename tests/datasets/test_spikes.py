@@ -190,6 +190,13 @@ def test_lorenz_spikes(data_folder: Path) -> None:
     other = datasets.load("lorenz_spikes", split="conditions")
     assert (len(other.train), len(other.validation), len(other.test)) == (480, 160, 160)
     assert not set(other.train.labels.tolist()) & set(other.test.labels.tolist())
+    folds = [datasets.load("lorenz_spikes", split="conditions", fold=k) for k in range(5)]
+    assert sorted(c for fold in folds for c in set(fold.test.labels.tolist())) == list(range(20))
+    assert set(folds[4].test.labels.tolist()) == {4, 9, 14, 19} and len(folds[4].train) == 480
+    assert set(folds[4].validation.labels.tolist()) == {0, 5, 10, 15}
+    for split, fold in (("file", 0), ("conditions", 5), ("conditions", -1)):
+        with pytest.raises(ValueError, match=f"fold: {fold} given for split '{split}', 0 to 4 for 'conditions' wanted"):
+            datasets.load("lorenz_spikes", split=split, fold=fold)
 
 
 def test_bad_input_is_named(tmp_path: Path) -> None:
