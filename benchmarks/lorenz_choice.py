@@ -18,6 +18,7 @@ from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import bits_per_spike
 from neurodyn.models.populations import fit_population
+from neurodyn.training import DivergedError
 
 COMMAND = "python -m benchmarks.lorenz_choice"
 TABLE = "lorenz_choice"
@@ -67,20 +68,23 @@ def variants(label: str) -> dict[str, dict[str, Any]]:
 
 
 def measure(label: str, split: str, seed: int) -> dict[str, float]:
-    """Score of one choice on validation trials, in its variants."""
+    """Score of one choice on validation trials, in its variants; of none if its training diverges."""
     parts, (model, settings, schedule) = lorenz_spikes.load(**SPLITS[split]), CHOICES[label]
     held_out = parts.info["held_out"]
-    fitted = fit_population(
-        model,
-        parts.train,
-        bin_width=parts.info["bin_width"],
-        held_out=held_out,
-        seed=seed,
-        device="cpu",
-        progress=False,
-        settings=OWN.get(model, {}) | settings,
-        schedule={"steps": STEPS[model], "batch_size": ROWS} | schedule,
-    )
+    try:
+        fitted = fit_population(
+            model,
+            parts.train,
+            bin_width=parts.info["bin_width"],
+            held_out=held_out,
+            seed=seed,
+            device="cpu",
+            progress=False,
+            settings=OWN.get(model, {}) | settings,
+            schedule={"steps": STEPS[model], "batch_size": ROWS} | schedule,
+        )
+    except DivergedError:
+        return {}
     outside, counts = list(held_out), counts_of(parts.validation)[..., list(held_out)]
     oracle = bits_per_spike(parts.info["rates"]["validation"].numpy()[..., outside], counts)
     found = {}
