@@ -34,8 +34,8 @@ TRIALS_PER_CONDITION = 40
 HELD_OUT = (3, 7, 8, 14, 17, 21, 25, 28, 33, 36, 41, 46, 50, 53, 58)
 CONDITIONS = 20
 FOLDS = 5
-TEST_CONDITIONS = (2, 7, 11, 18)
-VALIDATION_CONDITIONS = (1, 4, 5, 9)
+TEST_CONDITIONS: tuple[int, ...] = (2, 7, 11, 18)
+VALIDATION_CONDITIONS: tuple[int, ...] = (1, 4, 5, 9)
 """Those whose states are furthest from the states of all other conditions but the test's: near ones are too easy."""
 
 
