@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from neurodyn.datasets.sources import unreadable
@@ -79,7 +78,7 @@ def read_lfads(path: Path | str, bin_width: float) -> SpikeParts:
         if whole.shape[1] < bins or whole.shape[2] < neurons or not np.array_equal(whole[:, :bins, :neurons], part):
             raise ValueError(f"{path}: {name.replace('encod', 'recon')} does not begin with {name}, as it should")
     batches = [
-        spike_batch(whole, bin_width, ids=[f"{part}-{k}" for k in range(len(whole))])
+        spike_batch(whole, bin_width, ids=[f"{part}-{k}" for k in range(len(whole))], complete=part == "train")
         for part, whole in zip(("train", "valid"), recon, strict=True)
     ]
     truth = {part: tables[f"{part}_truth"] * bin_width for part in ("train", "valid") if f"{part}_truth" in tables}
@@ -107,14 +106,8 @@ def read_nlb(path: Path | str, bin_width: float, group: str | None = None) -> Sp
     evaluation = _joined(tables, "eval", train.shape[1:])
     names = tuple(f"n{k + 1}" for k in range(train.shape[2]))
     batch = spike_batch(train, bin_width, variables=names, ids=[f"train-{k}" for k in range(len(train))])
-    known = ~np.isnan(evaluation)
-    later = SeriesBatch(
-        batch.times[:1].expand(len(evaluation), -1).clone(),
-        torch.as_tensor(np.nan_to_num(evaluation), dtype=batch.dtype),
-        torch.as_tensor(known),
-        ids=tuple(f"eval-{k}" for k in range(len(evaluation))),
-        variables=names,
-    )
+    rows = [f"eval-{k}" for k in range(len(evaluation))]
+    later = spike_batch(evaluation, bin_width, variables=names, ids=rows, complete=False)
     return SpikeParts(batch, later, tuple(range(neurons, train.shape[2])), bins, {})
 
 

@@ -134,7 +134,11 @@ def _report(
     assert isinstance(model, LangevinFlow) and ours.result is not None
     model.save(run_.path("model"))
     read = [part.history(count=task.observed) for part in (task.train, task.test)]
-    begin, paths = (model.latents(part, num_samples=16).mean(0).double().cpu().numpy() for part in read)
+    # as rates are made: with blanks in the later bins, which training had too
+    begin, paths = (
+        model.latents(part, task.train.num_times, num_samples=16)[:, :, : task.observed].mean(0).double().cpu().numpy()
+        for part in read
+    )
     train_trials, eval_trials = (np.array(part.ids or ()) for part in read)
     np.savez(
         run_.path("latents.npz"),

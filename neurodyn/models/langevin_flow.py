@@ -82,6 +82,8 @@ class LangevinFlowConfig(PopulationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples: {self.num_samples} given, 1 or more wanted")
         if self.refinement < 0:
             raise ValueError(f"refinement: {self.refinement} given, 0 or more steps wanted")
         for name, hint in get_type_hints(type(self)).items():

@@ -255,6 +255,17 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         read_lfads(tmp_path / "other.h5", 0.01)
     with pytest.raises(ValueError, match="no table train_spikes_heldin"):
         read_nlb(tmp_path / "other.h5", 0.02)
+    full, quiet = counts + 1, counts + 1
+    quiet[..., 1] = 0
+    with h5py.File(tmp_path / "quiet.h5", "w") as file:
+        file["train_data"], file["valid_data"] = full, quiet
+    heard = read_lfads(tmp_path / "quiet.h5", 0.01)  # only training trials need a spike of every neuron
+    assert counts_of(heard.evaluation)[..., 1].sum() == 0
+    with h5py.File(tmp_path / "negative.h5", "w") as file:
+        file["train_spikes_heldin"] = file["train_spikes_heldout"] = full
+        file["eval_spikes_heldin"] = -full
+    with pytest.raises(ValueError, match="given for neuron n1 in bin 0 of eval-0, whole numbers from 0 wanted"):
+        read_nlb(tmp_path / "negative.h5", 0.02)
 
 
 @pytest.mark.parametrize(

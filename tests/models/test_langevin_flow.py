@@ -329,6 +329,8 @@ def test_bad_settings_name_themselves() -> None:
         LangevinFlow.build(batch, bin_width=0.02, mode="sim")
     with pytest.raises(ValueError, match="refinement: -1 given"):
         LangevinFlow.build(batch, bin_width=0.02, refinement=-1)
+    with pytest.raises(ValueError, match="num_samples: 0 given, 1 or more wanted"):
+        LangevinFlow.build(batch, bin_width=0.02, num_samples=0)
     with pytest.raises(ValueError, match="latent_sizes"):
         LangevinFlow.build(batch, bin_width=0.02, latent_sizes=2)
     with pytest.raises(ValueError, match="bins: 5 given, 10 or more"):
