@@ -3,9 +3,9 @@
 Models read 45 neurons and are scored on 15 others, and by the R2 of all neurons' rates to the true ones. Table
 lorenz_spikes/file: the file's own test trials, whose initial conditions are in training too; lorenz_spikes/conditions:
 four initial conditions that no training trial has; lorenz_spikes/folds: the same for a fifth of all conditions in turn,
-where the seed of a fit is its fold. All training trials train, for a fixed number of steps. What
-networks are trained with is chosen on validation trials by `benchmarks.lorenz_choice`; the released recurrences keep a
-schedule of their own.
+where the seed of a fit is its fold. All training trials train, for a fixed number of steps. What networks are trained
+with is chosen on validation trials by `benchmarks.lorenz_choice`; the released recurrences keep a schedule of their
+own.
 """
 
 from __future__ import annotations
