@@ -55,8 +55,16 @@ CHOICES = {
     "simulated, weight 0.03, from 15 bins": Choice(PATHS, {}, {"kl_weight": 0.03, "shortest": 0.15}),
     "GRU, whole trials": Choice("gru", {}, {"kl_weight": 0.3}),
     "GRU, from 15 bins": Choice("gru", {}, {"kl_weight": 0.3, "shortest": 0.15}),
+    "GRU, weight 0.1, whole trials": Choice("gru", {}, {"kl_weight": 0.1}),
+    "GRU, weight 0.1, from 15 bins": Choice("gru", {}, {"kl_weight": 0.1, "shortest": 0.15}),
+    "GRU, weight 0.03, whole trials": Choice("gru", {}, {"kl_weight": 0.03}),
+    "GRU, weight 0.03, from 15 bins": Choice("gru", {}, {"kl_weight": 0.03, "shortest": 0.15}),
     "Transformer, whole trials": Choice("transformer", {}, {}),
     "Transformer, from 15 bins": Choice("transformer", {}, {"shortest": 0.15}),
+    "Transformer, dropout 0.3, whole trials": Choice("transformer", {"dropout": 0.3}, {}),
+    "Transformer, dropout 0.3, from 15 bins": Choice("transformer", {"dropout": 0.3}, {"shortest": 0.15}),
+    "Transformer, half hidden, whole trials": Choice("transformer", {"coordinated_dropout": 0.5}, {}),
+    "Transformer, half hidden, from 15 bins": Choice("transformer", {"coordinated_dropout": 0.5}, {"shortest": 0.15}),
 }
 """Weights of the KL and lengths of the stretches; n = 6 positions where nothing is said."""
 
