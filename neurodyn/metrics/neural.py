@@ -17,6 +17,8 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import gammaln
 from scipy.stats import pearsonr
 
+from neurodyn.metrics.poisson_regression import PoissonRegressions
+
 Array = NDArray[np.float64]
 SMALLEST_RATE = 1e-9
 """What takes the place of a predicted rate of zero, which would make one spike infinitely unlikely."""
@@ -275,36 +277,9 @@ def few_shot_bits_per_spike(
     random, scores = np.random.default_rng(seed), []
     for _ in range(draws):
         chosen = random.choice(len(z), shots, replace=False)
-        rates = poisson_regression(_flat(z[chosen]), _flat(y[chosen]), _flat(new), alpha)
+        rates = PoissonRegressions(_flat(z[chosen]), _flat(y[chosen]), alpha).rates(_flat(new))
         scores.append(bits_per_spike(rates.reshape(truth.shape), truth))
     return float(np.mean(scores))
-
-
-def poisson_regression(
-    inputs: Array, counts: Array, new_inputs: Array, alpha: float = 1e-3, *, own: Sequence[int | None] | None = None
-) -> Array:
-    """Expected counts (m, neurons) at `new_inputs` (m, k), by a Poisson regression per neuron.
-
-    Fitted on `inputs` (n, k), standardised, and `counts` (n, neurons), NaN where unobserved; a neuron without a spike
-    gets `SMALLEST_RATE`. No rate is above the highest of those fitted, but for a thousandth of them. `own` says, neuron
-    by neuron, which input to leave out: the one made of its own counts, which would predict them best.
-    """
-    _sklearn()
-    from sklearn.linear_model import PoissonRegressor
-
-    mean, sd = inputs.mean(0), inputs.std(0)
-    sd = np.where(sd > 0, sd, 1.0)
-    x, new = (inputs - mean) / sd, (new_inputs - mean) / sd
-    found = np.full((len(new), counts.shape[1]), SMALLEST_RATE)
-    for k, known in enumerate(~np.isnan(counts).T):
-        if np.nansum(counts[:, k]) > 0:
-            used = np.arange(x.shape[1]) if own is None or own[k] is None else np.arange(x.shape[1]) != own[k]
-            seen = x[known][:, used]
-            regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(seen, counts[known, k])
-            # an exponential of inputs far from those seen knows no bound
-            top = np.quantile(regressor.predict(seen), 0.999)
-            found[:, k] = np.clip(regressor.predict(new[:, used]), SMALLEST_RATE, top)
-    return found
 
 
 def _flat(table: Array) -> Array:

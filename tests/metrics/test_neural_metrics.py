@@ -11,13 +11,13 @@ from neurodyn.metrics.neural import (
     condition_psths,
     few_shot_bits_per_spike,
     poisson_nll,
-    poisson_regression,
     population_scores,
     psth_r2,
     rate_r2,
     tp_correlation,
     velocity_r2,
 )
+from neurodyn.metrics.poisson_regression import PoissonRegressions
 
 
 def inputs() -> dict[str, Any]:
@@ -134,13 +134,17 @@ def test_rate_r2_by_neuron() -> None:
     assert found[:2] == pytest.approx([1, 0]) and math.isnan(found[2])
 
 
-def test_poisson_regression_finds_the_rates_that_made_the_counts() -> None:
+def test_poisson_regressions_find_the_rates_that_made_the_counts() -> None:
     random = np.random.default_rng(1)
     x, weights = random.normal(size=(20_000, 2)), np.array([[0.5, -0.3], [0.2, 0.4]])
     counts = np.concatenate([random.poisson(np.exp(x @ weights - 0.5)), np.zeros((len(x), 1))], 1)
-    found = poisson_regression(x, counts, x[:50], alpha=0.0)
+    regressions = PoissonRegressions(x, counts, alpha=0.0)
+    found = regressions.rates(x[:50])
     assert np.allclose(found[:, :2], np.exp(x[:50] @ weights - 0.5), rtol=0.1)
-    assert (found[:, 2] == 1e-9).all()  # silent
+    assert (found[:, 2] == 0.5 / len(x)).all()  # silent
+    far, fitted = regressions.rates(np.array([[50.0, 50.0], [-50.0, -50.0]]))[:, 0], regressions.rates(x)[:, 0]
+    assert far == pytest.approx([fitted.max(), fitted.min()])
+    assert far == pytest.approx(np.quantile(np.exp(x @ weights[:, 0] - 0.5), [0.999, 0.001]), rel=0.1)
 
 
 def test_few_shots_cost_more_where_latents_hold_what_the_counts_do_not_need() -> None:

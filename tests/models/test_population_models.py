@@ -115,7 +115,7 @@ def test_a_fit_is_the_same_twice_and_goes_on_from_its_folder(population, tmp_pat
 def test_encoders_have_a_knot_every_few_bins(kind: str, steps: int, stride: int, knots: int) -> None:
     encoder = BinnedEncoder(4, 6, 8, kind=kind, stride=stride)
     counts = torch.randn(2, steps, 4, requires_grad=True)
-    features = encoder(counts, torch.ones(2, steps, dtype=torch.bool))
+    features = encoder(counts, torch.ones(2, steps, dtype=torch.bool), torch.full((2,), steps - 1))
     assert features.shape == (2, knots, 6)
     (slope,) = torch.autograd.grad(features.square().sum(), counts)
     assert (slope.abs().sum((0, 2)) > 0).all()  # no bin falls between
@@ -136,8 +136,10 @@ def test_bad_input_names_itself(population) -> None:
     train = population[0]
     with pytest.raises(ValueError, match="name: 'lfads' given"):
         fit_population("lfads", train, bin_width=0.02)
-    with pytest.raises(ValueError, match="smooth: 0 given"):
-        SmoothingGLM(0.02, smooth=0)
+    with pytest.raises(ValueError, match=r"smooth: \(1, 0\) given"):
+        SmoothingGLM(0.02, smooth=(1, 0))
+    with pytest.raises(ValueError, match="held_out"):
+        SmoothingGLM(0.02, held_out=(15,)).fit(train)
     with pytest.raises(ValueError, match="not fitted"):
         SmoothingGLM(0.02).rates(train)
     with pytest.raises(ValueError, match="kind: 'rnn' given"):

@@ -1,0 +1,64 @@
+"""Poisson regressions of many neurons on common inputs (scikit-learn's, one per neuron)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+_TAIL = 1e-3
+"""Share of the fitted rates beyond which no predicted rate goes, at either end."""
+
+
+class PoissonRegressions:
+    """Fitted regressions: log-rates are linear in the inputs.
+
+    Args:
+        inputs: (n, k); they are standardised. counts: (n, neurons), NaN where unobserved.
+        alpha: penalty of the weights, beside a mean over n.
+        own: neuron by neuron, which input to leave out: the one made of its own counts, which would predict them best.
+
+    Raises:
+        ImportError: without scikit-learn.
+    """
+
+    def __init__(
+        self, inputs: Array, counts: Array, alpha: float = 1e-3, *, own: Sequence[int | None] | None = None
+    ) -> None:
+        try:
+            from sklearn.linear_model import PoissonRegressor
+        except ImportError as error:
+            raise ImportError("scikit-learn is needed for this: pip install 'neurodyn[neural]'") from error
+        self.mean, sd = inputs.mean(0), inputs.std(0)
+        self.sd = np.where(sd > 0, sd, 1.0)
+        x, everything = (inputs - self.mean) / self.sd, np.arange(inputs.shape[1])
+        self.neurons: list[tuple[Any, NDArray[np.intp], float, float]] = []
+        for k, known in enumerate(~np.isnan(counts).T):
+            # half a spike in all that was seen: less than that no data can tell
+            least = 0.5 / max(int(known.sum()), 1)
+            used = everything if own is None or own[k] is None else everything[everything != own[k]]
+            if not np.nansum(counts[:, k]) > 0:
+                self.neurons.append((None, used, least, least))
+                continue
+            seen = x[known][:, used]
+            regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(seen, counts[known, k])
+            # an exponential of inputs far from those seen knows no bound
+            low, high = np.quantile(regressor.predict(seen), (_TAIL, 1 - _TAIL))
+            self.neurons.append((regressor, used, max(low, least), max(high, least)))
+
+    def rates(self, inputs: Array) -> Array:
+        """Expected counts (m, neurons) at inputs (m, k).
+
+        None is beyond the thousandths at either end of those fitted, or below half a spike in all counts of a neuron,
+        which is also what a silent neuron gets: one spike where a rate of 1e-9 was predicted costs as much as
+        hundreds of spikes gain.
+        """
+        x = (inputs - self.mean) / self.sd
+        found = [
+            np.full(len(x), low) if regressor is None else regressor.predict(x[:, used]).clip(low, high)
+            for regressor, used, low, high in self.neurons
+        ]
+        return np.stack(found, 1)
