@@ -43,7 +43,7 @@ def measure(right: str, seed: int) -> dict[str, float]:
     off = {name: False for name in QUIRKS if right in (name, NONE)}
     reads: dict[str, Any] = {"held_out": info["held_out"], "num_observed": OBSERVED, "bin_width": info["bin_width"]}
     torch.manual_seed(seed)
-    model = ReleasedFlow.build(train, hidden_size=32, keep=0.7, quirks=off, **reads)
+    model = ReleasedFlow.build(train, hidden_size=32, coordinated_dropout=0.3, quirks=off, **reads)
     schedule: dict[str, Any] = {"steps": STEPS, "learning_rate": 3e-3, "kl_weight": 0.1, "seed": seed}
     schedule |= {"kl_warmup_steps": int(0.3 * STEPS), "device": "cpu", "progress": False}
     fit(model, train, None, FitConfig(**schedule))

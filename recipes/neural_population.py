@@ -98,16 +98,18 @@ def run(config: Config) -> Path:
             seconds = round(fitted[name].seconds, 1)
             lines.append({"model": entry.label, **score(task, *rates[name]), "fit seconds": seconds})
         table = pd.DataFrame(lines).set_index("model")
-        table = table.sort_values(str(table.columns[0]), ascending=False, kind="stable")
+        scored = table.shape[1] > 1  # not those of a test set whose spikes are kept back
+        if scored:
+            table = table.sort_values(str(table.columns[0]), ascending=False, kind="stable")
+        else:
+            notes.append("The test trials have no counts to score; rates.h5 has what the models say of them.")
         run_.save_table("comparison", table)
         parts = {"train": rates[config.model][0], "eval": rates[config.model][1]}
         layout = task.name if config.set is None else suffixed(config.set, task.bin_width)
         write_submission(run_.path("rates.h5"), layout, parts, task.held_out, task.observed)
-        report = _report(config, task, run_, fitted[config.model], rates[config.model], table, notes)
+        report = _report(config, task, run_, fitted[config.model], rates[config.model], table, scored, notes)
         ours = POPULATION_MODELS[config.model].label
-        print(f"\n{table.round(3).to_string()}\n\n{who_wins(table, ours)}")
-        for note in notes:
-            print(note)
+        print("", table.round(3).to_string(), "", *([who_wins(table, ours)] if scored else []), *notes, sep="\n")
         print(f"report: {report}")
     return run_.folder
 
@@ -128,6 +130,7 @@ def _report(
     ours: FittedPopulation,
     rates: tuple[Array, Array],
     table: pd.DataFrame,
+    scored: bool,
     notes: list[str],
 ) -> Path:
     model = ours.model
@@ -203,19 +206,20 @@ def _report(
     for heading, drawings in found.items():
         for number, (figure, _) in enumerate(drawings, 1):
             run_.save_figure(f"{heading.lower().replace(' ', '-')}-{number}", figure)
-    about = "\n\n".join(f"{e.label}: {e.about}" for e in POPULATION_MODELS.values() if e.label in table.index)
+    about = [f"{e.label}: {e.about}" for e in POPULATION_MODELS.values() if e.label in table.index]
+    ours_ = POPULATION_MODELS[config.model]
     return write_report(
         run_,
         title=f"Rates of {task.name}",
         question=f"What rates made these spikes, and what comes next? {_protocol(task)}",
         data_text=task.source,
-        model_text=POPULATION_MODELS[config.model].about,
+        model_text="\n\n".join([ours_.about, *([] if scored else notes)]),
         model_facts=facts,
         history=ours.result.history,
         pictures=found,
-        comparison=table,
-        ours=POPULATION_MODELS[config.model].label,
-        comparison_text="\n\n".join([_protocol(task), about, *notes]),
+        comparison=table if scored else None,
+        ours=ours_.label,
+        comparison_text="\n\n".join([_protocol(task), *about, *notes]),
     )
 
 

@@ -6,7 +6,8 @@ from neurodyn.models.classifier import ClassifierConfig, SeriesClassifier
 from neurodyn.models.classifiers import CLASSIFIERS, FittedClassifier, fit_classifier
 from neurodyn.models.forecasters import BASELINES, FORECASTERS, Fitted, Training, fit_forecaster
 from neurodyn.models.interpolators import INTERPOLATORS, FittedInterpolator, fit_interpolator
-from neurodyn.models.langevin_flow import LangevinFlow, LangevinFlowConfig
+from neurodyn.models.langevin_flow import LangevinFlow
+from neurodyn.models.langevin_parts import LangevinFlowConfig
 from neurodyn.models.latent_sde import LatentSDE
 from neurodyn.models.linear_sde import LinearSDE
 from neurodyn.models.path_model import PathModel, PathModelConfig

@@ -4,16 +4,16 @@
 
 After Song, Keller, Yue, Perona and Welling (2025), "Langevin Flows for Modeling Neural Latent Dynamics", arXiv
 2507.11531, with a loss that is a true evidence bound: the posterior has a drift of its own and pays for it. It is
-"simulation_free" (`UnderdampedPosterior`) or "simulated" (`SimulatedPosterior`, one symplectic Euler step per bin). The
-paper's released recurrences are in `neurodyn.models.released_flow`.
+"simulation_free" (`UnderdampedPosterior`) or "simulated" (`SimulatedPosterior`, in symplectic Euler steps). The paper's
+released recurrences are in `neurodyn.models.released_flow`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +22,8 @@ from neurodyn.checkpoints import load_model, save_model
 from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.likelihoods import make_likelihood
 from neurodyn.loss import Loss
-from neurodyn.models.population import PopulationConfig, PopulationModel, Reading
+from neurodyn.models.langevin_parts import TEMPERATURE, LangevinFlowConfig, make_law
+from neurodyn.models.population import PopulationModel, Reading, check_one_length
 from neurodyn.models.refinement import refined
 from neurodyn.nets.binned import BinnedEncoder
 from neurodyn.nets.context import Context
@@ -34,81 +35,16 @@ from neurodyn.posteriors.underdamped import UnderdampedPosterior
 from neurodyn.sde.base import SDE
 from neurodyn.sde.initial import GaussianInitial
 from neurodyn.sde.langevin import UnderdampedLangevin
-from neurodyn.sde.potentials import make_potential
 from neurodyn.sde.prior import Prior
-from neurodyn.sde.second_order import SecondOrderLaw, SecondOrderMLP, SymplecticSteps
+from neurodyn.sde.second_order import SecondOrderLaw, SymplecticSteps
 from neurodyn.series import SeriesBatch
 from neurodyn.solvers.rollout import rollout
-from neurodyn.spelling import check_options
 
 BIN_TIME = 0.1
 """Latent time of one bin, so that rates of order one fit what happens over tens of bins."""
-_STIFFNESS, _TEMPERATURE = 4.0, 4.0
 _REFINING_SAMPLES, _REFINING_RATE = 1, 0.03
-
-
-@dataclass
-class LangevinFlowConfig(PopulationConfig):
-    """The parts of a `LangevinFlow`, by name.
-
-    Raises:
-        ValueError: on construction, for choices that do not go together.
-    """
-
-    mode: Literal["simulation_free", "simulated"] = "simulation_free"
-    """How the posterior is priced: by its marginals, or along simulated paths."""
-    latent_size: int = 6
-    """n, positions; the latent (q, v) has twice as many."""
-    drift: Literal["mlp", "oscillators", "quadratic", "double_well", "potential", "convex"] = "mlp"
-    """Any acceleration, or that of a potential with friction ("potential" is a network's)."""
-    encoder: Literal["gru", "attention"] = "gru"
-    """Recurrent, or parallel."""
-    bins_per_knot: int = 2
-    """One feature vector, and one spline knot, every so many bins."""
-    readout: Literal["linear", "mlp", "transformer"] = "linear"
-    """From (q, v) to log-rates: bin by bin, or one Transformer layer over all bins."""
-    likelihood: Literal["poisson", "negative_binomial", "gaussian"] = "poisson"
-    """Law of the counts; "gaussian" is for real values, such as calcium traces."""
-    family: Literal["diagonal", "full"] = "diagonal"
-    """Marginals of the simulation-free posterior."""
-    num_samples: int = 2
-    """Posterior samples per trial and step."""
-    hidden_size: int = 64
-    """Of all networks."""
-    scale: float = 0.3
-    """Standard deviation of the positions of a fresh simulation-free posterior."""
-    refinement: int = 0
-    """Steps that fit the posterior to the trials at hand when rates, latents or forecasts are asked for; 0: none."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples: {self.num_samples} given, 1 or more wanted")
-        if self.refinement < 0:
-            raise ValueError(f"refinement: {self.refinement} given, 0 or more steps wanted")
-        for name, hint in get_type_hints(type(self)).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                raise ValueError(f"{name}: {getattr(self, name)!r} given, one of {', '.join(get_args(hint))} wanted")
-
-    @classmethod
-    def of(cls, **settings: Any) -> LangevinFlowConfig:
-        """The same as the constructor, but a name that does not exist, or a missing one, is a one-line ValueError."""
-        needed = ["num_neurons", "bin_width"]
-        check_options("LangevinFlow", settings, [field.name for field in fields(cls)], needed=needed)
-        return cls(**settings)
-
-
-def make_law(drift: str, size: int, hidden_size: int) -> SecondOrderLaw:
-    """The prior's law of motion by the name in `LangevinFlowConfig.drift`."""
-    if drift == "mlp":
-        noise = math.sqrt(2 * _TEMPERATURE)
-        return SecondOrderMLP(size, hidden_size, stiffness=_STIFFNESS, friction=1.0, noise=noise)
-    name = "mlp" if drift == "potential" else drift
-    options: dict[str, Any] = {} if name == "double_well" else {"stiffness": _STIFFNESS}
-    if name == "oscillators":
-        options["groups"] = next(k for k in (4, 3, 2, 1) if size % k == 0)
-    friction = torch.ones(size)
-    return UnderdampedLangevin(make_potential(name, size, **options), friction=friction, temperature=_TEMPERATURE)
+_FORECAST_STEPS = 8
+"""Per bin, of forecasts by a law that was priced in continuous time."""
 
 
 class LangevinFlow(PopulationModel):
@@ -136,14 +72,14 @@ class LangevinFlow(PopulationModel):
                 hidden,
                 family=config.family,
                 scale=config.scale,
-                noise_scale=math.sqrt(2 * _TEMPERATURE),
+                noise_scale=math.sqrt(2 * TEMPERATURE),
                 hidden_size=hidden,
             )
         else:
             # a bin's counts say little, where a real value may pin a latent down
             coupling: Literal["full", "none"] = "full" if config.likelihood == "gaussian" else "none"
             self.posterior = SimulatedPosterior(
-                d, self.size, hidden, longest_step=BIN_TIME, coupling=coupling, hidden_size=hidden
+                d, self.size, hidden, longest_step=self._step, coupling=coupling, hidden_size=hidden
             )
         readout = Readout(config.readout, d, config.num_neurons, hidden)
         options: dict[str, Any] = {} if config.likelihood == "gaussian" else {"exposure": config.bin_width}
@@ -190,12 +126,17 @@ class LangevinFlow(PopulationModel):
         return self
 
     def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
-        """Parts of the negative ELBO, (B,) each, nats per trial; in training mode with coordinated dropout."""
+        """Parts of the negative ELBO, (B,) each, nats per trial; in training mode with coordinated dropout.
+
+        Raises:
+            ValueError: another number of neurons; trials of several lengths for a read-out over all bins.
+        """
         batch = self.home(batch)
         noise = RowNoise.of(batch, generator)
         reading = self.read(batch, noise if self.training else None)
-        end = (batch.present * torch.arange(batch.num_times, device=batch.device)).amax(1)
-        paths = self._paths(batch, reading, end, noise, self.settings.num_samples)
+        if self.settings.readout == "transformer":
+            check_one_length(batch, "readout 'transformer'")
+        paths = self._paths(batch, reading, noise, self.settings.num_samples)
         log_prob, path_kl = self.score(batch, paths.z, reading.scored), paths.path_kl.to(batch.dtype)
         return Loss(log_prob, paths.initial_kl.to(batch.dtype), path_kl, torch.zeros_like(path_kl))
 
@@ -207,16 +148,18 @@ class LangevinFlow(PopulationModel):
     @torch.no_grad()
     def latents(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 32, *, seed: int = 0) -> Tensor:
         """Posterior samples of (q, v), (S, B, bins, 2 n); arguments as in `rates`."""
-        batch, reading, end = self._whole(batch, bins)
-        features = self._refined(batch, reading, end)
-        return self._paths(batch, reading, end, self._noise(batch, seed), num_samples, features).z
+        batch, bins = self.asked(batch, bins)
+        reading = self.read(batch).longer(bins)
+        features = self._refined(batch, reading)
+        return self._paths(batch, reading, self._noise(batch, seed), num_samples, features).z
 
     @torch.no_grad()
     def inferred_inputs(self, batch: SeriesBatch, num_samples: int = 32, *, seed: int = 0) -> PathDetail:
         """Paths with their control: what pushes them beside the autonomous law, in units of its noise."""
-        batch, reading, end = self._whole(batch, None)
-        context = self._context(batch, reading, end, self._refined(batch, reading, end))
-        return self.posterior.detail(context, self._priced, self._noise(batch, seed), batch.num_times, num_samples)
+        batch, bins = self.asked(batch)
+        reading = self.read(batch).longer(bins)
+        context = self._context(batch, reading, self._refined(batch, reading))
+        return self.posterior.detail(context, self._priced, self._noise(batch, seed), bins, num_samples)
 
     @torch.no_grad()
     def forecast(
@@ -224,62 +167,64 @@ class LangevinFlow(PopulationModel):
     ) -> Forecast:
         """Roll the autonomous law on from the posterior at the end of `history`: (S, B, H, N) samples of counts.
 
+        Whole bins are rolled out whatever the times, and latents of a time between two bins lie on the line between
+        theirs, so what is forecast for a time does not depend on the others.
+
         Args:
-            history: B rows. times: (B, H), in s, each row's not before its last observed bin and not decreasing.
+            history: B rows. times: (B, H), starts of bins, in s, each row's not before its last observed bin and not
+                decreasing.
 
         Raises:
-            ValueError: times before the history.
+            ValueError: times before the history; bins of another width; a model whose read-out is "transformer",
+                which gives a bin's rates with all bins of a trial only (`rates` has later ones).
         """
-        asked_from, history = history.device, self.home(history)
+        if self.settings.readout == "transformer":
+            raise ValueError("readout: 'transformer' given, which reads whole trials; 'linear' or 'mlp' wanted here")
+        asked_from, (history, _) = history.device, self.asked(history)
         times = check_forecast_times(history, times)
-        noise = RowNoise.of(history, generator)
-        last = (history.present * torch.arange(history.num_times, device=history.device)).amax(1)
-        reading = self.read(history)
-        paths = self._paths(history, reading, last, noise, num_samples, self._refined(history, reading, last))
-        z = paths.z.gather(2, last[None, :, None, None].expand(num_samples, -1, 1, paths.z.shape[-1]))[:, :, 0]
-        clock = (times - history.times[:, :1]) * (BIN_TIME / self.bin_width)
-        start = BIN_TIME * last.double()
-        latent = rollout(self._rolled, z, start, torch.maximum(clock, start[:, None]), noise, BIN_TIME)
+        noise, reading = RowNoise.of(history, generator), self.read(history)
+        paths = self._paths(history, reading, noise, num_samples, self._refined(history, reading))
+        z = _at(paths.z, reading.end[:, None])
+        ahead = ((times - history.times[:, :1]) / self.bin_width - reading.end[:, None]).clamp(min=0)
+        before = (ahead + 1e-6).floor()
+        later = torch.arange(1, int(before.max()) + 2, device=times.device)
+        # a row stands still after the last bin that it needs
+        later = torch.minimum(later, before.amax(1, keepdim=True) + 1)
+        start = BIN_TIME * reading.end.double()
+        moved = rollout(self._rolled, z[:, :, 0], start, start[:, None] + BIN_TIME * later, noise, self._step)
+        path, share = torch.cat((z, moved), 2), (ahead - before).clamp(min=0).to(z)[..., None]
+        latent = torch.lerp(_at(path, before.long()), _at(path, before.long() + 1), share)
         return Forecast.of(history, times, self.likelihood.sample(latent.to(history.dtype), noise)).to(asked_from)
 
     def _noise(self, batch: SeriesBatch, seed: int) -> RowNoise:
         return RowNoise.of(batch, torch.Generator().manual_seed(seed))
 
-    def _whole(self, batch: SeriesBatch, bins: int | None) -> tuple[SeriesBatch, Reading, Tensor]:
-        """A batch to infer, what is read of it, and the last bin of its rows: the same for all."""
-        batch = self.home(batch)
-        bins = batch.num_times if bins is None else bins
-        if bins < batch.num_times:
-            raise ValueError(f"bins: {bins} given, {batch.num_times} or more wanted, those of the batch")
-        end = torch.full((batch.num_rows,), bins - 1, device=batch.device)
-        return batch, self.read(batch).longer(bins), end
-
-    def _refined(self, batch: SeriesBatch, reading: Reading, end: Tensor) -> Tensor | None:
+    def _refined(self, batch: SeriesBatch, reading: Reading) -> Tensor | None:
         """Features that are fitted to what is read of the rows; nothing where the encoder's are good enough."""
         if not self.settings.refinement:
             return None
         generator, readable = torch.Generator().manual_seed(0), self.readable(batch)
 
         def bound(features: Tensor) -> Tensor:
-            paths = self._paths(batch, reading, end, RowNoise.of(batch, generator), _REFINING_SAMPLES, features)
+            paths = self._paths(batch, reading, RowNoise.of(batch, generator), _REFINING_SAMPLES, features)
             log_prob = self.score(batch, paths.z[:, :, : batch.num_times], [(1.0, readable)])
             return log_prob - (paths.path_kl + paths.initial_kl).to(log_prob)
 
-        return refined(self.encoder(reading.counts, reading.seen), bound, self.settings.refinement, _REFINING_RATE)
+        features = self.encoder(reading.counts, reading.seen, reading.end)
+        return refined(features, bound, self.settings.refinement, _REFINING_RATE)
 
     def _paths(
         self,
         batch: SeriesBatch,
         reading: Reading,
-        end: Tensor,
         noise: RowNoise,
         num_samples: int,
         features: Tensor | None = None,
     ) -> PosteriorPaths:
-        context = self._context(batch, reading, end, features)
+        context = self._context(batch, reading, features)
         if isinstance(self.posterior, SimulatedPosterior):
             return self.posterior(context, self._priced, noise, num_samples)
-        clock = _clock(end, torch.arange(reading.counts.shape[1], device=end.device))
+        clock = _clock(reading.end, torch.arange(reading.counts.shape[1], device=batch.device))
         return self.posterior.along(self.posterior.curve(context), clock, self.prior, noise, num_samples)
 
     @property
@@ -291,7 +236,7 @@ class LangevinFlow(PopulationModel):
 
     @property
     def _priced(self) -> Prior:
-        """The prior as the posterior prices it: in steps of one bin where paths are simulated."""
+        """The prior as the posterior prices it: in steps where paths are simulated."""
         if self.settings.mode == "simulation_free":
             return self.prior
         return Prior(self._stepped, self.prior.initial)
@@ -300,12 +245,19 @@ class LangevinFlow(PopulationModel):
     def _stepped(self) -> SymplecticSteps:
         law = self.prior.sde
         assert isinstance(law, SecondOrderLaw)
-        return SymplecticSteps(law, BIN_TIME)
+        return SymplecticSteps(law, self._step)
 
-    def _context(self, batch: SeriesBatch, reading: Reading, end: Tensor, features: Tensor | None = None) -> Context:
+    @property
+    def _step(self) -> float:
+        """Of simulated paths, in units of latent time."""
+        per_bin = self.settings.steps_per_bin if self.settings.mode == "simulated" else _FORECAST_STEPS
+        return BIN_TIME / per_bin
+
+    def _context(self, batch: SeriesBatch, reading: Reading, features: Tensor | None = None) -> Context:
         """Features at the knots, or at all bins for a simulated posterior; the encoder's if none are given."""
+        end = reading.end
         if features is None:
-            features = self.encoder(reading.counts, reading.seen)
+            features = self.encoder(reading.counts, reading.seen, end)
         stride = self.encoder.stride
         places = torch.arange(features.shape[1], device=end.device) * stride
         if isinstance(self.posterior, SimulatedPosterior):
@@ -316,6 +268,11 @@ class LangevinFlow(PopulationModel):
                 features[:, before], features[:, (before + 1).clamp(max=features.shape[1] - 1)], share
             )
         return Context(batch._with(times=_clock(end, places)), features, features[:, -1])
+
+
+def _at(path: Tensor, bins: Tensor) -> Tensor:
+    """(S, B, H, d) of a path (S, B, T, d) at bins (B, H)."""
+    return path.gather(2, bins[None, :, :, None].expand(path.shape[0], -1, -1, path.shape[-1]))
 
 
 def _clock(end: Tensor, places: Tensor) -> Tensor:

@@ -53,18 +53,19 @@ class Reading(NamedTuple):
     """What an encoder gets, and what is scored.
 
     counts: (B, T, held-in), zero where not read. seen: (B, T) bool, whether anything of a bin may be read.
-    scored: weights and masks (B, T, N) of the likelihood.
+    end: (B,), the last bin of each row. scored: weights and masks (B, T, N) of the likelihood.
     """
 
     counts: Tensor
     seen: Tensor
+    end: Tensor
     scored: list[tuple[float, Tensor]]
 
     def longer(self, bins: int) -> Reading:
-        """The same with `bins` bins, unread ones at the end."""
+        """The same with `bins` bins for every row, unread ones at the end."""
         more = bins - self.counts.shape[1]
         counts, seen = nn.functional.pad(self.counts, (0, 0, 0, more)), nn.functional.pad(self.seen, (0, more))
-        return Reading(counts, seen, self.scored)
+        return Reading(counts, seen, torch.full_like(self.end, bins - 1), self.scored)
 
 
 class PopulationModel(nn.Module):
@@ -88,8 +89,12 @@ class PopulationModel(nn.Module):
 
         Args:
             batch: what is read of it are held-in neurons in the bins that training reads.
-            bins: from each row's first bin on; more than the batch has predicts forward. The batch's if not given.
+            bins: from each row's first bin on; more than the batch has predicts forward. The batch's if not given, for
+                shorter rows too.
             num_samples: of the latents. seed: of them.
+
+        Raises:
+            ValueError: another number of neurons, bins of another width, fewer `bins` than the batch has.
         """
         raise NotImplementedError(f"{type(self).__name__} has no rates")
 
@@ -97,10 +102,16 @@ class PopulationModel(nn.Module):
         """Check training counts, and let the read-out begin at every neuron's mean.
 
         Raises:
-            ValueError: values that the likelihood cannot have produced.
+            ValueError: values that the likelihood cannot have produced, bins of another width.
         """
+        check_bins(train, self.settings.bin_width)
+        self.likelihood.check(train.values, train.mask)
+        mean = (train.values * train.mask).sum((0, 1)) / train.mask.sum((0, 1)).clamp(min=1)
+        if hasattr(self.likelihood, "exposure"):
+            mean = (mean.clamp(min=1e-4) / self.settings.bin_width).log()
         bias: Any = self.likelihood.decoder.bias
-        start_at_means(self.likelihood, bias, train, self.settings.bin_width)
+        with torch.no_grad():
+            bias.copy_(mean)
 
     def home(self, batch: SeriesBatch) -> SeriesBatch:
         """The batch where the model is.
@@ -111,6 +122,13 @@ class PopulationModel(nn.Module):
         if batch.num_variables != self.settings.num_neurons:
             raise ValueError(f"batch: {batch.num_variables} variables given, {self.settings.num_neurons} wanted")
         return at_home(batch, self)
+
+    def asked(self, batch: SeriesBatch, bins: int | None = None) -> tuple[SeriesBatch, int]:
+        """A batch to infer, where the model is, and how many bins it is inferred in. Raises as `rates`."""
+        check_bins(batch, self.settings.bin_width)
+        if bins is not None and bins < batch.num_times:
+            raise ValueError(f"bins: {bins} given, {batch.num_times} or more wanted, those of the batch")
+        return self.home(batch), batch.num_times if bins is None else bins
 
     def readable(self, batch: SeriesBatch) -> Tensor:
         """(B, T, N) bool: observed counts of held-in neurons in the bins that are read."""
@@ -136,7 +154,7 @@ class PopulationModel(nn.Module):
             masked = torch.zeros_like(batch.mask)
             masked[..., self.held_in] = open_ & hidden
             scored = [(1.0, others), (1 / share, masked)]
-        return Reading(counts, seen, scored)
+        return Reading(counts, seen, last_bin(batch), scored)
 
     def score(self, batch: SeriesBatch, latent: Tensor, scored: list[tuple[float, Tensor]]) -> Tensor:
         """Log-likelihood of the scored counts, mean over samples of `latent` (S, B, T, d): (B,), nats per trial."""
@@ -144,18 +162,36 @@ class PopulationModel(nn.Module):
         return torch.stack(parts).sum(0).sum(-1).mean(0)
 
 
-@torch.no_grad()
-def start_at_means(likelihood: Likelihood, bias: Tensor, train: SeriesBatch, bin_width: float) -> None:
-    """Set the bias (N,) of a read-out so that it begins at every neuron's mean.
+def last_bin(batch: SeriesBatch) -> Tensor:
+    """(B,) int64, the last bin of each row in which anything is observed."""
+    return (batch.present * torch.arange(batch.num_times, device=batch.device)).amax(1)
 
-    Raises:
-        ValueError: values that the likelihood cannot have produced.
-    """
-    likelihood.check(train.values, train.mask)
-    mean = (train.values * train.mask).sum((0, 1)) / train.mask.sum((0, 1)).clamp(min=1)
-    if hasattr(likelihood, "exposure"):
-        mean = (mean.clamp(min=1e-4) / bin_width).log()
-    bias.copy_(mean)
+
+def check_one_length(batch: SeriesBatch, reader: str) -> None:
+    """Raises ValueError: rows that end before others, where a model has no padding."""
+    last = last_bin(batch)
+    short = (last < batch.num_times - 1).nonzero()[:1].tolist()
+    if short:
+        row = short[0][0]
+        name = batch.ids[row] if batch.ids else row
+        raise ValueError(
+            f"batch: row {name} of {int(last[row]) + 1} bins given beside rows of up to {batch.num_times}, trials of "
+            f"one length wanted for {reader}"
+        )
+
+
+def check_bins(batch: SeriesBatch, bin_width: float) -> None:
+    """Raises ValueError: a row whose bins, up to its last observed one, are not `bin_width` s apart, to a hundredth."""
+    inside = torch.arange(batch.num_times - 1, device=batch.device) < last_bin(batch)[:, None]
+    gaps = batch.times.diff(dim=1)
+    wrong = (inside & ((gaps - bin_width).abs() > 0.01 * bin_width)).nonzero()[:1].tolist()
+    if wrong:
+        row, k = wrong[0]
+        name = batch.ids[row] if batch.ids else row
+        raise ValueError(
+            f"batch: bins {k} and {k + 1} of row {name} are {float(gaps[row, k]):.6g} s apart, {bin_width:g} s wanted, "
+            "the model's bin_width"
+        )
 
 
 def random_windows(rows: SeriesBatch, generator: torch.Generator, *, shortest: float) -> SeriesBatch:

@@ -67,7 +67,7 @@ POPULATION_MODELS: dict[str, Entry] = {
         "LangevinFlow as released",
         "The published recurrences, with their quirks.",
         ReleasedFlow,
-        {"keep": 0.7, "hidden_size": 32},
+        {"coordinated_dropout": 0.3, "hidden_size": 32},
         _SCHEDULE | {"learning_rate": 3e-3, "kl_weight": 0.1, "clip_norm": 0.0},
     ),
     "simulated": Entry("LangevinFlow, simulated", "Posterior paths simulated bin by bin.", LangevinFlow, _PATHS, _FLOW),

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from neurodyn.checkpoints import load_model, save_model
 from neurodyn.likelihoods import make_likelihood
 from neurodyn.loss import Loss
-from neurodyn.models.home import at_home
-from neurodyn.models.population import start_at_means
+from neurodyn.models.population import PopulationConfig, PopulationModel, check_one_length
 from neurodyn.noise import RowNoise
 from neurodyn.sde.potentials import CoupledOscillators
 from neurodyn.series import SeriesBatch
@@ -64,25 +63,21 @@ class Quirks:
 
 
 @dataclass
-class ReleasedFlowConfig:
-    """Sizes and settings; the released ones are for 35 bins of 20 ms."""
+class ReleasedFlowConfig(PopulationConfig):
+    """Sizes and settings; the released ones are for 35 bins of 20 ms. After `num_observed` bins the last is read again.
 
-    num_neurons: int
-    """N."""
-    bin_width: float = 0.02
-    """In s."""
-    held_out: tuple[int, ...] = ()
-    """Positions of neurons that the GRU never reads."""
-    num_observed: int | None = None
-    """Bins that the GRU reads; later ones are predicted while it reads the last of them again. All if not given."""
+    Raises:
+        ValueError: on construction, naming the setting.
+    """
+
+    coordinated_dropout: float = 0.5
+    """Share of held-in counts that a training step hides; most of these are scored, and some of the others."""
     hidden_size: int = 64
     """H of z, v and h each; a multiple of 4. 280 in the released scripts."""
     friction: float = 0.55
     """c per bin."""
     dropout: float = 0.05
     """Of h, and of the Transformer layer."""
-    keep: float = 0.5
-    """Coordinated dropout: the share of held-in counts that the GRU reads in training."""
     likelihood: str = "poisson"
     """Law of the values."""
     readout: str = "transformer"
@@ -90,25 +85,33 @@ class ReleasedFlowConfig:
     quirks: dict[str, bool] | None = None
     """Switches of `Quirks` that are not as released."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden_size % 4 or self.hidden_size < 4:
+            raise ValueError(f"hidden_size: {self.hidden_size} given, a multiple of 4 wanted")
+        if not 0 < self.friction < 1:
+            raise ValueError(f"friction: {self.friction} given, a number between 0 and 1 wanted")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: {self.dropout} given, a share from 0 to below 1 wanted")
+        check_options("quirks", self.quirks or {}, [field.name for field in fields(Quirks)])
+        if self.likelihood == "gaussian" and Quirks(**(self.quirks or {})).mean_of_log_rates:
+            raise ValueError(
+                "quirks: mean_of_log_rates given with a gaussian likelihood, whose means have no logarithm; "
+                "mean_of_log_rates=False wanted"
+            )
 
-class ReleasedFlow(nn.Module):
+
+class ReleasedFlow(PopulationModel):
     """See the module and `ReleasedFlowConfig`; make models with `build`."""
 
+    settings: ReleasedFlowConfig
+
     def __init__(self, config: ReleasedFlowConfig) -> None:
-        if config.hidden_size % 4 or config.hidden_size < 4:
-            raise ValueError(f"hidden_size: {config.hidden_size} given, a multiple of 4 wanted")
-        if not 0 < config.friction < 1:
-            raise ValueError(f"friction: {config.friction} given, a number between 0 and 1 wanted")
-        super().__init__()
-        config.held_out = tuple(config.held_out)
-        self.settings, self.config = config, asdict(config)
-        check_options("quirks", config.quirks or {}, [field.name for field in fields(Quirks)])
+        super().__init__(config)
+        self.config = asdict(config)
         self.quirks = Quirks(**(config.quirks or {}))
         size, neurons = config.hidden_size, config.num_neurons
-        inside = [k for k in range(neurons) if k not in config.held_out]
-        self.register_buffer("held_in", torch.tensor(inside), persistent=False)
-        self.held_in: Tensor
-        self.cell = nn.GRUCell(len(inside), size)
+        self.cell = nn.GRUCell(len(self.held_in), size)
         self.dropout = nn.Dropout(config.dropout)
         self.start = nn.Linear(size, 4 * size)
         self.potential = CoupledOscillators(size, form="released" if self.quirks.unbounded_potential else "squares")
@@ -125,10 +128,10 @@ class ReleasedFlow(nn.Module):
         if train is not None:
             config = {"num_neurons": train.num_variables} | config
         known = [field.name for field in fields(ReleasedFlowConfig)]
-        check_options("ReleasedFlow", config, known, needed=["num_neurons"])
+        check_options("ReleasedFlow", config, known, needed=["num_neurons", "bin_width"])
         model = cls(ReleasedFlowConfig(**config))
         if train is not None:
-            start_at_means(model.likelihood, model.likelihood.decoder.last.bias, train, model.settings.bin_width)  # type: ignore[union-attr,arg-type]
+            model.start_at(train)
         return model
 
     def save(self, path: Path | str) -> Path:
@@ -141,15 +144,20 @@ class ReleasedFlow(nn.Module):
         return load_model(cls, path)
 
     def loss(self, batch: SeriesBatch, *, generator: torch.Generator | None = None) -> Loss:
-        """Parts of the loss, (B,) each: nats per trial, but for a `mean_likelihood`, nats per bin and neuron."""
-        batch = at_home(batch, self.cell)
+        """Parts of the loss, (B,) each: nats per trial, but for a `mean_likelihood`, nats per bin and neuron.
+
+        Raises:
+            ValueError: another number of neurons, trials of several lengths.
+        """
+        batch = self.home(batch)
+        check_one_length(batch, "ReleasedFlow")
         noise = RowNoise.of(batch, generator)
         counts, open_ = self._counts(batch)
-        scored, scale = batch.mask, 1.0
-        if self.training and self.settings.keep < 1:
-            keep = noise.uniform("keep", *open_.shape[1:], dtype=batch.dtype) < self.settings.keep
-            counts, scale = counts * keep, 1 / self.settings.keep
-            again = noise.uniform("again", *open_.shape[1:], dtype=batch.dtype) < 1 - self.settings.keep
+        scored, scale, kept = batch.mask, 1.0, 1 - self.settings.coordinated_dropout
+        if self.training and kept < 1:
+            keep = noise.uniform("keep", *open_.shape[1:], dtype=batch.dtype) < kept
+            counts, scale = counts * keep, 1 / kept
+            again = noise.uniform("again", *open_.shape[1:], dtype=batch.dtype) < 1 - kept
             scored = batch.mask.clone()
             limit = counts.shape[1]
             scored[:, :limit, self.held_in] &= (~keep | again)[:, :limit]
@@ -161,14 +169,14 @@ class ReleasedFlow(nn.Module):
 
     @torch.no_grad()
     def rates(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 50, *, seed: int = 0) -> Tensor:
-        """Expected counts per bin (B, bins, N), over `num_samples` passes; arguments as in `LangevinFlow.rates`."""
-        batch = at_home(batch, self.cell)
+        """See `PopulationModel`; over `num_samples` passes."""
+        batch, bins = self.asked(batch, bins)
         noise = RowNoise.of(batch, torch.Generator().manual_seed(seed))
         training = self.training
         self.train(self.quirks.dropout_at_prediction)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # of dropout
-            latent, _, _ = self._run(self._counts(batch)[0], bins or batch.num_times, noise, num_samples)
+            latent, _, _ = self._run(self._counts(batch)[0], bins, noise, num_samples)
             rates = self.likelihood.mean(latent)
         self.train(training)
         return rates.log().mean(0).exp() if self.quirks.mean_of_log_rates else rates.mean(0)
@@ -227,6 +235,11 @@ class Decoder(nn.Module):
                 for linear in (self.layer.linear1, self.layer.linear2, self.layer.self_attn.out_proj):
                     linear.weight.mul_(0.67 * 3**-0.25)
         self.last = nn.Linear(width, num_variables)
+
+    @property
+    def bias(self) -> Tensor:
+        """(N,)."""
+        return self.last.bias
 
     def forward(self, latent: Tensor) -> Tensor:
         """(..., T, width) to (..., T, N)."""

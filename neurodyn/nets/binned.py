@@ -11,8 +11,9 @@ from torch import Tensor, nn
 class BinnedEncoder(nn.Module):
     """Reads counts (B, T, N) and gives features (B, G, C) at every `stride`-th bin, G = ceil((T - 1) / stride) + 1.
 
-    A convolution over 2 stride - 1 bins is read either by a recurrence in both directions or, in parallel, by attention
-    over all knots with the positions' sines and cosines added.
+    A convolution over 2 stride - 1 bins is read either by recurrences in both directions or, in parallel, by attention
+    over all knots with the positions' sines and cosines added. A row's features do not depend on its company: what lies
+    beyond its end is not read, and has the features of its last knot.
 
     Args:
         num_variables: N. context_size: C. hidden_size: of each direction; of attention's width twice that.
@@ -43,28 +44,44 @@ class BinnedEncoder(nn.Module):
         # one input more than neurons: whether the bin was recorded at all
         self.read = nn.Conv1d(num_variables + 1, width, 2 * stride - 1, stride, stride - 1)
         self.dropout = nn.Dropout(dropout)
-        self.rnn: nn.Module
         if kind == "gru":
-            self.rnn = nn.GRU(width, hidden_size, batch_first=True, bidirectional=True)
+            self.forward_rnn = nn.GRU(width, hidden_size, batch_first=True)
+            self.backward_rnn = nn.GRU(width, hidden_size, batch_first=True)
         else:
             heads = 4 if width % 4 == 0 else 1
             layer = nn.TransformerEncoderLayer(
                 width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True
             )
-            self.rnn = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.attention = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(width, context_size)
 
-    def forward(self, counts: Tensor, present: Tensor) -> Tensor:
-        """Features (B, G, C) of counts (B, T, N), zero where unobserved, with `present` (B, T) bool."""
+    def forward(self, counts: Tensor, present: Tensor, end: Tensor) -> Tensor:
+        """Features (B, G, C) of counts (B, T, N).
+
+        Args:
+            counts: zero where unobserved. present: (B, T) bool, whether anything of a bin is observed.
+            end: (B,) int64, the last bin of every row. Nothing is present after it.
+        """
         steps = counts.shape[1]
         knots = -(-(steps - 1) // self.stride) + 1
         inputs = torch.cat((counts, present[..., None].to(counts.dtype)), -1)
         short = (knots - 1) * self.stride + 1 - steps  # bins that the last knot lies beyond the last bin
         hidden = self.read(nn.functional.pad(inputs, (0, 0, 0, short)).mT).mT
         hidden = self.dropout(torch.nn.functional.silu(hidden))
+        place, last = torch.arange(knots, device=end.device), -(-end // self.stride)[:, None]
         if self.kind == "gru":
-            return self.head(self.rnn(hidden)[0])
-        return self.head(self.rnn(hidden + position_code(knots, hidden)))
+            # each row's own knots from its last one back, and put back in order
+            turned = (last - place).clamp(min=0)
+            back = _at(self.backward_rnn(_at(hidden, turned))[0], turned)
+            hidden = torch.cat((self.forward_rnn(hidden)[0], back), -1)
+        else:
+            hidden = self.attention(hidden + position_code(knots, hidden), src_key_padding_mask=place > last)
+        return self.head(_at(hidden, torch.minimum(place, last)))
+
+
+def _at(table: Tensor, place: Tensor) -> Tensor:
+    """Entries (B, K, C) of a table (B, G, C) at places (B, K)."""
+    return table.gather(1, place[..., None].expand(-1, -1, table.shape[-1]))
 
 
 def position_code(steps: int, like: Tensor) -> Tensor:

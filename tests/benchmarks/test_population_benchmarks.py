@@ -14,7 +14,9 @@ from benchmarks import (
     recordings,
 )
 from benchmarks.records import merge_records
+from neurodyn import datasets
 from neurodyn.models.populations import POPULATION_MODELS
+from neurodyn.training import DivergedError
 
 
 def test_a_table_per_split_and_a_row_per_model_over_the_seeds_that_it_has() -> None:
@@ -54,6 +56,20 @@ def test_what_is_best_on_validation_trials_is_tested(monkeypatch: pytest.MonkeyP
     assert lorenz_choice.choice(best).schedule == lorenz_choice.CHOICES[second].schedule
     tested = lorenz_spikes.grid(("simulation_free", "simulated", "gru"), ("conditions",), (0,))
     assert [job.get("row") for job in tested.values()] == [best, paths, "GRU, whole trials"]
+
+
+def test_a_choice_that_diverges_has_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*arguments: object, **options: object) -> None:
+        raise DivergedError("the loss is NaN")
+
+    parts = datasets.load("population_dynamics", conditions=2, trials=5, neurons=5, bins=6)
+    monkeypatch.setattr(lorenz_choice.lorenz_spikes, "load", lambda **options: parts)
+    monkeypatch.setattr(lorenz_choice, "fit_population", diverge)
+    label = "GRU, whole trials"
+    jobs = lorenz_choice.grid(("file", "conditions"), (0,), (label,))
+    results = {job: lorenz_choice.measure(**given) for job, given in jobs.items()}
+    results[f"{label}, file, seed 0"] = {label: 50.0}
+    assert [(r.column, r.value) for r in lorenz_choice.records(results, jobs)] == [("file", 50.0)]
 
 
 def test_recordings_without_behaviour_have_no_decoding_column() -> None:

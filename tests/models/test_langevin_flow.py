@@ -11,6 +11,7 @@ from torch import Tensor
 from neurodyn.datasets.spikes import counts_of, spike_batch
 from neurodyn.metrics.neural import bits_per_spike
 from neurodyn.models.langevin_flow import BIN_TIME, LangevinFlow
+from neurodyn.models.populations import fit_population
 from neurodyn.models.released_flow import ReleasedFlow
 from neurodyn.noise import RowNoise
 from neurodyn.sde.kalman import smooth_at
@@ -67,11 +68,10 @@ def observation(model: LangevinFlow | ReleasedFlow) -> tuple[Tensor, Tensor, Ten
     )
 
 
-def with_known_prior(mode: str) -> LangevinFlow:
+def with_known_prior(mode: str, steps: int = 1) -> LangevinFlow:
     torch.manual_seed(1)
-    model = LangevinFlow.build(
-        **ON, mode=mode, bins_per_knot=1, family="full", hidden_size=24, num_samples=4, coordinated_dropout=0.0
-    )
+    options = {"family": "full", "hidden_size": 24, "num_samples": 4, "coordinated_dropout": 0.0}
+    model = LangevinFlow.build(**ON, **options, mode=mode, bins_per_knot=1, steps_per_bin=steps)
     with torch.no_grad():
         model.likelihood.decoder.last.bias.zero_()
         model.likelihood.decoder.last.weight.copy_(torch.tensor([[1.0, 0.0], [-0.6, 0.1], [0.4, 0.0]]))
@@ -100,18 +100,22 @@ def in_latent_time(batch: SeriesBatch) -> SeriesBatch:
 def exact_evidence(model: LangevinFlow, batch: SeriesBatch) -> Tensor:
     matrix, noise, start = as_linear(model)
     loading, bias, variance = observation(model)
-    if model.settings.mode == "simulated":  # the evidence of the law in steps of one bin: v' first, then q by v'
-        drift = torch.tensor([[1.0, BIN_TIME], [0.0, 1.0]], dtype=DOUBLE)
+    if model.settings.mode == "simulated":  # the evidence of the law in its steps: v' first, then q by v'
+        step = BIN_TIME / model.settings.steps_per_bin
+        drift = torch.tensor([[1.0, step], [0.0, 1.0]], dtype=DOUBLE)
         kick = torch.eye(2, dtype=DOUBLE)
-        kick[1] += BIN_TIME * matrix[1]
-        covariance = BIN_TIME * drift @ noise @ noise.mT @ drift.mT
-        return joint_evidence(drift @ kick, covariance, start, loading, bias, variance, batch.values)
+        kick[1] += step * matrix[1]
+        once = step * drift @ noise @ noise.mT @ drift.mT
+        power, covariance = torch.eye(2, dtype=DOUBLE), torch.zeros(2, 2, dtype=DOUBLE)
+        for _ in range(model.settings.steps_per_bin):
+            power, covariance = drift @ kick @ power, drift @ kick @ covariance @ (drift @ kick).mT + once
+        return joint_evidence(power, covariance, start, loading, bias, variance, batch.values)
     return FreeLinearGaussian(matrix, noise, *start, loading, variance).evidence(in_latent_time(batch))
 
 
-@pytest.mark.parametrize("mode", ["simulation_free", "simulated"])
-def test_elbo_meets_the_evidence_of_a_quadratic_potential(mode: str) -> None:
-    batch, model = real_values(rows=24, bins=5), with_known_prior(mode)
+@pytest.mark.parametrize(("mode", "steps"), [("simulation_free", 1), ("simulated", 1), ("simulated", 4)])
+def test_elbo_meets_the_evidence_of_a_quadratic_potential(mode: str, steps: int) -> None:
+    batch, model = real_values(rows=24, bins=5), with_known_prior(mode, steps)
     exact = exact_evidence(model, batch)
 
     def gap() -> float:
@@ -180,7 +184,14 @@ def test_released_recurrences_without_quirks_are_bounded_by_the_evidence() -> No
         False,
     )
     model = ReleasedFlow.build(
-        num_neurons=3, likelihood="gaussian", readout="linear", hidden_size=4, dropout=0.0, keep=1.0, quirks=off
+        num_neurons=3,
+        bin_width=0.02,
+        likelihood="gaussian",
+        readout="linear",
+        hidden_size=4,
+        dropout=0.0,
+        coordinated_dropout=0.0,
+        quirks=off,
     )
     with torch.no_grad():  # every value reads a coordinate of its own: the posterior of one bin is then diagonal
         model.likelihood.decoder.last.weight.copy_(torch.eye(3, 8))
@@ -210,8 +221,10 @@ def test_the_price_of_released_velocities_is_a_kl_but_for_its_quirk() -> None:
     batch, normal = real_values(rows=5, bins=3), torch.distributions.Normal
     for right, unit in ((True, True), (True, False), (False, True)):
         torch.manual_seed(0)
-        quirks = {"variance_as_log": not right, "unit_friction": unit, "zero_kernel": False}
-        model = ReleasedFlow.build(num_neurons=3, likelihood="gaussian", hidden_size=4, dropout=0.0, quirks=quirks)
+        quirks = {"variance_as_log": not right, "unit_friction": unit, "zero_kernel": False, "mean_of_log_rates": False}
+        model = ReleasedFlow.build(
+            num_neurons=3, bin_width=0.02, likelihood="gaussian", hidden_size=4, dropout=0.0, quirks=quirks
+        )
         latent, _, found = model._run(batch.values, 3, RowNoise(0, batch.ids or ()), 1)
         z, v = latent[0, ..., :4], latent[0, ..., 4:8]
         decay, variance = (0.45, 1.1) if unit else (math.exp(-0.55), -math.expm1(-1.1))
@@ -279,12 +292,144 @@ def test_loss_does_not_depend_on_company_order_or_padding() -> None:
             torch.testing.assert_close(part.path_kl, whole.path_kl[order], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("bins", [13, 14])
+@pytest.mark.parametrize("encoder", ["gru", "attention"])
+@pytest.mark.parametrize("mode", ["simulation_free", "simulated"])
+def test_a_short_trial_is_read_alone_as_beside_longer_ones(mode: str, encoder: str, bins: int) -> None:
+    batch, _ = oscillating(rows=5, bins=20)
+    torch.manual_seed(0)
+    options = {"bin_width": 0.02, "held_out": OUT, "latent_size": 2, "hidden_size": 16, "bins_per_knot": 3}
+    model = LangevinFlow.build(batch, mode=mode, encoder=encoder, **options)
+    with torch.no_grad():  # a fresh posterior hardly looks at its context
+        for parameter in model.posterior.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    model.eval()
+    mask = batch.mask.clone()
+    mask[2, bins:] = False
+    ragged = SeriesBatch(batch.times, batch.values, mask, ids=batch.ids)
+    alone = ragged.rows([2]).trim()
+    assert alone.num_times == bins
+
+    def parts(rows: SeriesBatch) -> tuple[Tensor, ...]:
+        many = [model.loss(rows, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+        return tuple(torch.stack([getattr(one, name) for one in many]) for name in ("log_likelihood", "initial_kl"))
+
+    for found, wanted in zip(parts(alone), parts(ragged), strict=True):
+        torch.testing.assert_close(found[:, 0], wanted[:, 2], rtol=1e-4, atol=1e-4)
+    times = batch.times[:, -1:] + torch.tensor([0.02, 0.04])
+    options = {"num_samples": 3}
+    futures = [
+        model.forecast(rows, times[: len(rows)], generator=torch.Generator().manual_seed(0), **options).samples
+        for rows in (alone, ragged)
+    ]
+    torch.testing.assert_close(futures[0][:, 0], futures[1][:, 2])
+    reading = model.read(ragged)
+    features = model.encoder(reading.counts, reading.seen, reading.end)
+    reading = model.read(alone)
+    torch.testing.assert_close(
+        features[2, : -(-(bins - 1) // 3) + 1], model.encoder(reading.counts, reading.seen, reading.end)[0]
+    )
+    assert not torch.allclose(features[2], features[1])
+
+
+def seen_through(mode: str, drift: str) -> LangevinFlow:
+    """A model whose first two values are its position and its velocity, nearly without noise."""
+    torch.manual_seed(0)
+    model = LangevinFlow.build(**ON | {"drift": drift}, mode=mode)
+    with torch.no_grad():
+        model.likelihood.decoder.last.bias.zero_()
+        model.likelihood.decoder.last.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+        model.likelihood.log_noise_sd.fill_(-8.0)  # type: ignore[union-attr]
+    return model
+
+
+@pytest.mark.parametrize("drift", ["quadratic", "mlp"])
+@pytest.mark.parametrize("mode", ["simulated", "simulation_free"])
+def test_a_forecast_for_a_time_does_not_depend_on_the_others(mode: str, drift: str) -> None:
+    model = seen_through(mode, drift)
+    history = real_values(rows=4, bins=20).history(count=torch.tensor([10, 12, 12, 11]))
+
+    def samples(*ahead: float) -> Tensor:
+        times = history.last_time[:, None] + 0.02 * torch.tensor(ahead, dtype=DOUBLE)
+        return model.forecast(history, times, 40, generator=torch.Generator().manual_seed(1)).samples[..., :2]
+
+    many = samples(0.25, 1.0, 1.5, 2.0, 2.5, 4.0, 7.0)
+    torch.testing.assert_close(samples(4.0)[:, :, 0], many[:, :, 5], rtol=0, atol=0.01)
+    torch.testing.assert_close(samples(1.5, 9.0)[:, :, 0], 0.5 * (many[:, :, 1] + many[:, :, 3]), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("drift", ["quadratic", "mlp"])
+def test_forecasts_keep_the_stationary_law_of_motion(drift: str) -> None:
+    """Variances of an oscillator: T / k of the position, T of the velocity."""
+    model, history = seen_through("simulation_free", drift), real_values(rows=1, bins=4)
+    times = history.last_time[:, None] + 0.02 * torch.arange(150, 200)
+    seen = model.forecast(history, times, 4000, generator=torch.Generator().manual_seed(0)).samples
+    # symplectic steps of an eighth of a bin keep 4.03 of the velocity's 4
+    assert float(seen[..., 0].var()) == pytest.approx(1.0, rel=0.05)
+    assert float(seen[..., 1].var()) == pytest.approx(4.0, rel=0.05)
+
+
+def test_a_transformer_over_whole_trials_says_what_it_does_not_do() -> None:
+    batch, _ = oscillating(rows=4, bins=12)
+    model = fitted("simulation_free", batch, 2, readout="transformer")
+    with pytest.raises(ValueError, match="readout: 'transformer' given, which reads whole trials"):
+        model.forecast(batch, batch.times[:, -1:] + 0.02)
+    short = batch._with(mask=batch.mask.clone())
+    short.mask[1, 9:] = False
+    for one in (model, ReleasedFlow.build(batch, bin_width=0.02, hidden_size=4)):
+        with pytest.raises(ValueError, match="row trial-1 of 9 bins given beside rows of up to 12"):
+            one.loss(short)
+
+
+@pytest.mark.parametrize("name", ["simulation_free", "gru", "released", "smoothing"])
+def test_bins_of_another_width_are_refused(name: str) -> None:
+    batch, _ = oscillating(rows=8, bins=12)
+    options = {"steps": 1, "device": "cpu", "progress": False}
+    with pytest.raises(ValueError, match=r"bins 0 and 1 of row trial-0 are 0\.02 s apart, 0\.01 s wanted"):
+        fit_population(name, batch, bin_width=0.01, **options)
+    model = fit_population(name, batch, bin_width=0.02, **options).model
+    wide = batch._with(times=2 * batch.times)
+    with pytest.raises(ValueError, match=r"0\.04 s apart, 0\.02 s wanted"):
+        model.rates(wide)
+    if isinstance(model, LangevinFlow):
+        with pytest.raises(ValueError, match=r"0\.04 s apart"):
+            model.forecast(wide, wide.times[:, -1:] + 0.04)
+    shorter = batch.rows([0, 1])._with(mask=batch.mask[:2].clone())
+    shorter.mask[1, 7:] = False  # padding may repeat a time
+    shorter.times[1, 7:] = shorter.times[1, 6]
+    assert model.rates(shorter).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"likelihood": "gaussian"}, "quirks: mean_of_log_rates given"),
+        ({"held_out": (100,)}, "held_out"),
+        ({"held_out": (1, 1)}, "held_out"),
+        ({"coordinated_dropout": -0.7}, "coordinated_dropout: -0.7 given"),
+        ({"coordinated_dropout": 1.0}, "coordinated_dropout: 1.0 given"),
+        ({"num_observed": 0}, "num_observed: 0 given"),
+        ({"hidden_size": 6}, "hidden_size: 6 given"),
+        ({"dropout": 1.5}, "dropout: 1.5 given"),
+        ({"bin_width": 0.0}, "bin_width: 0.0 given"),
+    ],
+)
+def test_released_settings_that_make_no_sense_name_themselves(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReleasedFlow.build(**{"num_neurons": 20, "bin_width": 0.02} | settings)
+    batch, _ = oscillating(rows=2, bins=6, neurons=5)
+    model = ReleasedFlow.build(num_neurons=20, bin_width=0.02)
+    for ask in (model.loss, model.rates):
+        with pytest.raises(ValueError, match="batch: 5 variables given, 20 wanted"):
+            ask(batch)
+
+
 @pytest.mark.parametrize(
     "config",
     [
         {"drift": "oscillators", "latent_size": 4},
         {"drift": "potential", "readout": "mlp"},
-        {"drift": "convex", "readout": "transformer"},
+        {"drift": "convex", "readout": "mlp"},
         {"drift": "double_well", "likelihood": "negative_binomial"},
         {"encoder": "attention", "family": "full"},
         {"bins_per_knot": 3, "mode": "simulated"},
@@ -336,6 +481,6 @@ def test_bad_settings_name_themselves() -> None:
     with pytest.raises(ValueError, match="bins: 5 given, 10 or more"):
         LangevinFlow.build(batch, bin_width=0.02).rates(batch, 5)
     with pytest.raises(ValueError, match="quirks"):
-        ReleasedFlow.build(batch, quirks={"lagged": False})
+        ReleasedFlow.build(batch, bin_width=0.02, quirks={"lagged": False})
     with pytest.raises(ValueError, match="whole numbers"):
         LangevinFlow.build(batch._with(values=batch.values + 0.5), bin_width=0.02)

@@ -75,6 +75,30 @@ def test_tensors_of_lfads_are_fitted_with_a_potential(tmp_path: Path) -> None:
     assert list(table.columns) == ["co-bps", "fp-bps", "rate R2", "fit seconds"]
 
 
+def test_trials_whose_spikes_are_kept_back_get_rates_and_no_ranking(tmp_path: Path, capsys) -> None:
+    """The benchmark's test phase: held-in spikes of the evaluation trials are all there is."""
+    parts = datasets.load("population_dynamics", conditions=2, trials=10, neurons=10, bins=20)
+    train, test = counts_of(parts.train), counts_of(parts.test)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for side, chosen in (("heldin", slice(0, 8)), ("heldout", slice(8, 10))):
+            file[f"train_spikes_{side}"] = train[:, :16, chosen]
+            file[f"train_spikes_{side}_forward"] = train[:, 16:, chosen]
+        file["eval_spikes_heldin"] = test[:, :16, :8]
+    config = Config(
+        data=tmp_path / "a.h5", bin_width=0.02, quick=True, baselines=("smoothing",), folder=tmp_path / "run"
+    )
+    folder = run(config)
+    table = pd.read_csv(folder / "tables" / "comparison.csv", index_col=0)
+    assert list(table.columns) == ["fit seconds"] and len(table) == 2
+    with h5py.File(folder / "rates.h5") as file:
+        (group,) = file.values()
+        rates = group["eval_rates_heldout_forward"][()]
+        assert rates.shape == (len(test), 4, 2) and (rates > 0).all()
+    assert "no counts to score" in capsys.readouterr().out
+    page = (folder / "report.html").read_text()
+    assert "no counts to score" in page and ">Spikes and rates<" in page and ">Comparison<" not in page
+
+
 def test_bad_options_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dataset: 'lorentz' given"):
         load(Config(dataset="lorentz"))

@@ -71,9 +71,9 @@ class _Network(PopulationModel):
     @torch.no_grad()
     def rates(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 32, *, seed: int = 0) -> Tensor:
         """See `PopulationModel`."""
-        batch = self.home(batch)
+        batch, bins = self.asked(batch, bins)
         noise = RowNoise.of(batch, torch.Generator().manual_seed(seed))
-        reading = self.read(batch).longer(batch.num_times if bins is None else bins)
+        reading = self.read(batch).longer(bins)
         return self.likelihood.mean(self._latent(reading, noise, num_samples)[0]).mean(0)
 
 
@@ -93,7 +93,7 @@ class GRUAutoencoder(_Network):
         self.factors = nn.Linear(hidden, config.num_factors, bias=False)
 
     def _latent(self, reading: Reading, noise: RowNoise, num_samples: int) -> tuple[Tensor, Tensor]:
-        features = self.encoder(reading.counts, reading.seen)
+        features = self.encoder(reading.counts, reading.seen, reading.end)
         mean, log_sd = self.start(torch.cat((features[:, 0], features[:, -1]), -1)).chunk(2, -1)
         first = mean + log_sd.exp() * noise.samples("start", num_samples, mean.shape[-1], dtype=mean.dtype)
         kl = (0.5 * (mean.square() + (2 * log_sd).exp() - 1) - log_sd).sum(-1)
@@ -118,5 +118,5 @@ class PopulationTransformer(_Network):
         )
 
     def _latent(self, reading: Reading, noise: RowNoise, num_samples: int) -> tuple[Tensor, Tensor]:
-        features = self.encoder(reading.counts, reading.seen)[None]
+        features = self.encoder(reading.counts, reading.seen, reading.end)[None]
         return features, features.new_zeros(features.shape[1])
