@@ -97,9 +97,7 @@ class _Regressed:
             self.later = PoissonRegressions(_flat(last), total, alpha)
         return self
 
-    def _chosen(
-        self, tables: dict[float, Array], counts: Array, own: list[int | None] | None
-    ) -> tuple[float, float]:
+    def _chosen(self, tables: dict[float, Array], counts: Array, own: list[int | None] | None) -> tuple[float, float]:
         """Of kernels with their features (B, T, k), and of penalties, those that predict held-out trials best."""
         trials = np.arange(len(counts))
         out = trials % _EVERY == _EVERY - 1
