@@ -57,7 +57,7 @@ class _Regressed:
         counts = torch.where(batch.mask, batch.values.double(), 0.0)
         return counts[:, : self.num_observed, inside].cpu().numpy()
 
-    def _features(self, batch: SeriesBatch) -> Array:
+    def _features(self, batch: SeriesBatch, kernel: float) -> Array:
         raise NotImplementedError
 
     def _own(self, neurons: int) -> list[int | None] | None:
@@ -82,9 +82,7 @@ class _Regressed:
         targets = list(self.held_out) or list(range(train.num_variables))
         own = self._own(train.num_variables)
         own_of_targets = None if own is None else [own[k] for k in targets]
-        tables = {}
-        for self.kernel in self.smooth:
-            tables[self.kernel] = self._features(train)
+        tables = {kernel: self._features(train, kernel) for kernel in self.smooth}
         self.kernel, alpha = self._chosen(tables, known[..., targets], own_of_targets)
         features = tables[self.kernel]
         self.seen = PoissonRegressions(_flat(features), _flat(known), alpha, own=own)
@@ -118,7 +116,7 @@ class _Regressed:
         if self.seen is None:
             raise ValueError("rates: asked of a model that was not fitted, fit(train) wanted before")
         check_bins(batch, self.bin_width)
-        new = self._features(batch)
+        new = self._features(batch, self.kernel)
         found = self.seen.rates(_flat(new)).reshape(*new.shape[:2], -1)
         more = (batch.num_times if bins is None else bins) - found.shape[1]
         if more <= 0:
@@ -142,8 +140,8 @@ class SmoothingGLM(_Regressed):
         inside = [k for k in range(neurons) if k not in self.held_out]
         return [inside.index(k) if k in inside else None for k in range(neurons)]
 
-    def _features(self, batch: SeriesBatch) -> Array:
-        return np.log(gaussian_filter1d(self._read(batch), self.kernel, axis=1) + self.offset)
+    def _features(self, batch: SeriesBatch, kernel: float) -> Array:
+        return np.log(gaussian_filter1d(self._read(batch), kernel, axis=1) + self.offset)
 
 
 class FactorModel(_Regressed):
@@ -166,10 +164,10 @@ class FactorModel(_Regressed):
             raise ImportError("scikit-learn is needed for FactorModel: pip install 'neurodyn[neural]'") from error
         self.analysis = FactorAnalysis(self.num_factors, random_state=0).fit(_flat(np.sqrt(self._read(train))))
 
-    def _features(self, batch: SeriesBatch) -> Array:
+    def _features(self, batch: SeriesBatch, kernel: float) -> Array:
         roots = np.sqrt(self._read(batch))
         factors = self.analysis.transform(_flat(roots))
-        return gaussian_filter1d(factors.reshape(*roots.shape[:2], -1), self.kernel, axis=1)
+        return gaussian_filter1d(factors.reshape(*roots.shape[:2], -1), kernel, axis=1)
 
 
 def _flat(table: Array) -> Array:
