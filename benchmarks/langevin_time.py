@@ -30,7 +30,7 @@ from neurodyn.training import FitConfig, fit
 COMMAND = "python -m benchmarks.langevin_time"
 BINS = (100, 400, 1600)
 BUDGETS = (15, 45)
-SEEDS = (0,)
+SEEDS = (0, 1, 2)
 WAYS = {
     "simulation_free": "simulation-free",
     "simulated": "simulated",
