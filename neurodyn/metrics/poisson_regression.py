@@ -22,6 +22,7 @@ class PoissonRegressions:
         own: neuron by neuron, which input to leave out: the one made of its own counts, which would predict them best.
 
     Raises:
+        ValueError: a neuron without an observed count.
         ImportError: without scikit-learn.
     """
 
@@ -32,22 +33,28 @@ class PoissonRegressions:
             from sklearn.linear_model import PoissonRegressor
         except ImportError as error:
             raise ImportError("scikit-learn is needed for this: pip install 'neurodyn[neural]'") from error
-        self.mean, sd = inputs.mean(0), inputs.std(0)
-        self.sd = np.where(sd > 0, sd, 1.0)
+        observed = ~np.isnan(counts)
+        if not observed.any(0).all():
+            raise ValueError(f"counts: column {int(observed.any(0).argmin())} is never observed, a count wanted")
+        used = inputs[observed.any(1)]
+        self.mean, sd = used.mean(0), used.std(0)
+        # the deviation of equal numbers is not quite zero
+        self.sd = np.where(sd > 1e-9 * np.abs(self.mean), sd, 1.0)
         x, everything = (inputs - self.mean) / self.sd, np.arange(inputs.shape[1])
         self.neurons: list[tuple[Any, NDArray[np.intp], float, float]] = []
-        for k, known in enumerate(~np.isnan(counts).T):
+        for k, known in enumerate(observed.T):
+            mean = float(counts[known, k].mean())
             # half a spike in all that was seen: less than that no data can tell
-            least = 0.5 / max(int(known.sum()), 1)
-            used = everything if own is None or own[k] is None else everything[everything != own[k]]
-            if not np.nansum(counts[:, k]) > 0:
-                self.neurons.append((None, used, least, least))
+            least = 0.5 / int(known.sum())
+            columns = everything if own is None or own[k] is None else everything[everything != own[k]]
+            if mean == 0 or not columns.size:
+                self.neurons.append((None, columns, max(mean, least), max(mean, least)))
                 continue
-            seen = x[known][:, used]
+            seen = x[known][:, columns]
             regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(seen, counts[known, k])
             # an exponential of inputs far from those seen knows no bound
             low, high = np.quantile(regressor.predict(seen), (_TAIL, 1 - _TAIL))
-            self.neurons.append((regressor, used, max(low, least), max(high, least)))
+            self.neurons.append((regressor, columns, max(low, least), max(high, least)))
 
     def rates(self, inputs: Array) -> Array:
         """Expected counts (m, neurons) at inputs (m, k).
@@ -58,7 +65,7 @@ class PoissonRegressions:
         """
         x = (inputs - self.mean) / self.sd
         found = [
-            np.full(len(x), low) if regressor is None else regressor.predict(x[:, used]).clip(low, high)
-            for regressor, used, low, high in self.neurons
+            np.full(len(x), low) if regressor is None else regressor.predict(x[:, columns]).clip(low, high)
+            for regressor, columns, low, high in self.neurons
         ]
         return np.stack(found, 1)

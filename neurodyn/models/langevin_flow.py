@@ -23,7 +23,7 @@ from neurodyn.forecast import Forecast, check_forecast_times
 from neurodyn.likelihoods import make_likelihood
 from neurodyn.loss import Loss
 from neurodyn.models.langevin_parts import TEMPERATURE, LangevinFlowConfig, make_law
-from neurodyn.models.population import PopulationModel, Reading, check_one_length
+from neurodyn.models.population import PopulationModel, Reading, one_length
 from neurodyn.models.refinement import refined
 from neurodyn.nets.binned import BinnedEncoder
 from neurodyn.nets.context import Context
@@ -97,6 +97,8 @@ class LangevinFlow(PopulationModel):
             config = {"num_neurons": train.num_variables} | config
         model = cls(LangevinFlowConfig.of(**config))
         if train is not None:
+            if model.settings.readout == "transformer":
+                one_length(train, "readout 'transformer'")
             model.start_at(train)
         return model
 
@@ -133,9 +135,9 @@ class LangevinFlow(PopulationModel):
         """
         batch = self.home(batch)
         noise = RowNoise.of(batch, generator)
-        reading = self.read(batch, noise if self.training else None)
         if self.settings.readout == "transformer":
-            check_one_length(batch, "readout 'transformer'")
+            batch = one_length(batch, "readout 'transformer'")
+        reading = self.read(batch, noise if self.training else None)
         paths = self._paths(batch, reading, noise, self.settings.num_samples)
         log_prob, path_kl = self.score(batch, paths.z, reading.scored), paths.path_kl.to(batch.dtype)
         return Loss(log_prob, paths.initial_kl.to(batch.dtype), path_kl, torch.zeros_like(path_kl))
@@ -185,7 +187,7 @@ class LangevinFlow(PopulationModel):
         noise, reading = RowNoise.of(history, generator), self.read(history)
         paths = self._paths(history, reading, noise, num_samples, self._refined(history, reading))
         z = _at(paths.z, reading.end[:, None])
-        ahead = ((times - history.times[:, :1]) / self.bin_width - reading.end[:, None]).clamp(min=0)
+        ahead = (times - history.last_time[:, None]) / self.bin_width
         before = (ahead + 1e-6).floor()
         later = torch.arange(1, int(before.max()) + 2, device=times.device)
         # a row stands still after the last bin that it needs

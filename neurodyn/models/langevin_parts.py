@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from neurodyn.models.population import PopulationConfig
+from neurodyn.models.population import PopulationConfig, check_whole
 from neurodyn.sde.langevin import UnderdampedLangevin
 from neurodyn.sde.potentials import make_potential
 from neurodyn.sde.second_order import SecondOrderLaw, SecondOrderMLP
@@ -55,11 +55,13 @@ class LangevinFlowConfig(PopulationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_samples", "steps_per_bin"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} given, 1 or more wanted")
-        if self.refinement < 0:
-            raise ValueError(f"refinement: {self.refinement} given, 0 or more steps wanted")
+        for name in ("latent_size", "bins_per_knot", "num_samples", "hidden_size", "steps_per_bin"):
+            check_whole(name, getattr(self, name))
+        check_whole("refinement", self.refinement, 0)
+        if not self.scale > 0:
+            raise ValueError(f"scale: {self.scale} given, a positive number wanted")
+        if self.readout == "transformer" and self.hidden_size % 2:
+            raise ValueError(f"hidden_size: {self.hidden_size} given, an even number wanted for readout 'transformer'")
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name}: {getattr(self, name)!r} given, one of {', '.join(get_args(hint))} wanted")

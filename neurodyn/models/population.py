@@ -35,18 +35,24 @@ class PopulationConfig:
     """Share of held-in counts that a training step hides, and only these of them are scored; 0: none."""
 
     def __post_init__(self) -> None:
-        self.held_out = tuple(sorted(self.held_out))
+        self.held_out = tuple(sorted(int(k) for k in self.held_out))
         if not self.bin_width > 0:
             raise ValueError(f"bin_width: {self.bin_width} given, a positive number of seconds wanted")
         if not 0 <= self.coordinated_dropout < 1:
             raise ValueError(f"coordinated_dropout: {self.coordinated_dropout} given, a share from 0 to below 1 wanted")
-        if self.num_observed is not None and self.num_observed < 1:
-            raise ValueError(f"num_observed: {self.num_observed} given, 1 or more wanted")
+        if self.num_observed is not None:
+            check_whole("num_observed", self.num_observed)
         wrong = [k for k in self.held_out if not 0 <= k < self.num_neurons]
         if wrong or len(set(self.held_out)) != len(self.held_out) or len(self.held_out) >= self.num_neurons:
             raise ValueError(
                 f"held_out: {self.held_out} given, unlike positions below {self.num_neurons} that leave a neuron wanted"
             )
+
+
+def check_whole(name: str, given: float, least: int = 1) -> None:
+    """Raises ValueError: a setting that is no whole number from `least` on."""
+    if given < least or given != int(given):
+        raise ValueError(f"{name}: {given} given, a whole number from {least} wanted")
 
 
 class Reading(NamedTuple):
@@ -116,6 +122,9 @@ class PopulationModel(nn.Module):
     def home(self, batch: SeriesBatch) -> SeriesBatch:
         """The batch where the model is.
 
+        Whether its bins are as wide as the model's is checked where models are built and asked, not in every step of
+        training, which would wait for the device.
+
         Raises:
             ValueError: another number of neurons.
         """
@@ -125,10 +134,8 @@ class PopulationModel(nn.Module):
 
     def asked(self, batch: SeriesBatch, bins: int | None = None) -> tuple[SeriesBatch, int]:
         """A batch to infer, where the model is, and how many bins it is inferred in. Raises as `rates`."""
-        check_bins(batch, self.settings.bin_width)
-        if bins is not None and bins < batch.num_times:
-            raise ValueError(f"bins: {bins} given, {batch.num_times} or more wanted, those of the batch")
-        return self.home(batch), batch.num_times if bins is None else bins
+        bins = check_asked(batch, bins, self.settings.num_neurons, self.settings.bin_width)
+        return self.home(batch), bins
 
     def readable(self, batch: SeriesBatch) -> Tensor:
         """(B, T, N) bool: observed counts of held-in neurons in the bins that are read."""
@@ -167,17 +174,36 @@ def last_bin(batch: SeriesBatch) -> Tensor:
     return (batch.present * torch.arange(batch.num_times, device=batch.device)).amax(1)
 
 
-def check_one_length(batch: SeriesBatch, reader: str) -> None:
-    """Raises ValueError: rows that end before others, where a model has no padding."""
+def one_length(batch: SeriesBatch, reader: str) -> SeriesBatch:
+    """The batch without columns that no row uses, for models without padding.
+
+    Raises:
+        ValueError: rows that end before others.
+    """
+    batch = batch.trim()
     last = last_bin(batch)
-    short = (last < batch.num_times - 1).nonzero()[:1].tolist()
-    if short:
+    if short := (last < last.max()).nonzero()[:1].tolist():
         row = short[0][0]
         name = batch.ids[row] if batch.ids else row
         raise ValueError(
-            f"batch: row {name} of {int(last[row]) + 1} bins given beside rows of up to {batch.num_times}, trials of "
-            f"one length wanted for {reader}"
+            f"batch: row {name} of {int(last[row]) + 1} bins given beside rows of up to {int(last.max()) + 1}, trials "
+            f"of one length wanted for {reader}"
         )
+    return batch
+
+
+def check_asked(batch: SeriesBatch, bins: int | None, num_neurons: int, bin_width: float) -> int:
+    """How many bins a batch is inferred in.
+
+    Raises:
+        ValueError: another number of neurons, bins of another width, fewer `bins` than the batch has.
+    """
+    if batch.num_variables != num_neurons:
+        raise ValueError(f"batch: {batch.num_variables} variables given, {num_neurons} wanted")
+    check_bins(batch, bin_width)
+    if bins is not None and bins < batch.num_times:
+        raise ValueError(f"bins: {bins} given, {batch.num_times} or more wanted, those of the batch")
+    return batch.num_times if bins is None else bins
 
 
 def check_bins(batch: SeriesBatch, bin_width: float) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from neurodyn.checkpoints import load_model, save_model
 from neurodyn.likelihoods import make_likelihood
 from neurodyn.loss import Loss
-from neurodyn.models.population import PopulationConfig, PopulationModel, check_one_length
+from neurodyn.models.population import PopulationConfig, PopulationModel, one_length
 from neurodyn.noise import RowNoise
 from neurodyn.sde.potentials import CoupledOscillators
 from neurodyn.series import SeriesBatch
@@ -78,9 +78,9 @@ class ReleasedFlowConfig(PopulationConfig):
     """c per bin."""
     dropout: float = 0.05
     """Of h, and of the Transformer layer."""
-    likelihood: str = "poisson"
+    likelihood: Literal["poisson", "negative_binomial", "gaussian"] = "poisson"
     """Law of the values."""
-    readout: str = "transformer"
+    readout: Literal["transformer", "linear"] = "transformer"
     """ "transformer", or "linear" from the bin's own latents."""
     quirks: dict[str, bool] | None = None
     """Switches of `Quirks` that are not as released."""
@@ -93,7 +93,12 @@ class ReleasedFlowConfig(PopulationConfig):
             raise ValueError(f"friction: {self.friction} given, a number between 0 and 1 wanted")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: {self.dropout} given, a share from 0 to below 1 wanted")
+        if self.likelihood not in ("poisson", "negative_binomial", "gaussian"):
+            raise ValueError(f"likelihood: {self.likelihood!r} given, poisson, negative_binomial or gaussian wanted")
         check_options("quirks", self.quirks or {}, [field.name for field in fields(Quirks)])
+        for name, value in (self.quirks or {}).items():
+            if not isinstance(value, bool):
+                raise ValueError(f"quirks: {name}={value!r} given, True or False wanted")
         if self.likelihood == "gaussian" and Quirks(**(self.quirks or {})).mean_of_log_rates:
             raise ValueError(
                 "quirks: mean_of_log_rates given with a gaussian likelihood, whose means have no logarithm; "
@@ -131,6 +136,7 @@ class ReleasedFlow(PopulationModel):
         check_options("ReleasedFlow", config, known, needed=["num_neurons", "bin_width"])
         model = cls(ReleasedFlowConfig(**config))
         if train is not None:
+            one_length(train, "ReleasedFlow")
             model.start_at(train)
         return model
 
@@ -149,8 +155,7 @@ class ReleasedFlow(PopulationModel):
         Raises:
             ValueError: another number of neurons, trials of several lengths.
         """
-        batch = self.home(batch)
-        check_one_length(batch, "ReleasedFlow")
+        batch = one_length(self.home(batch), "ReleasedFlow")
         noise = RowNoise.of(batch, generator)
         counts, open_ = self._counts(batch)
         scored, scale, kept = batch.mask, 1.0, 1 - self.settings.coordinated_dropout
@@ -169,8 +174,9 @@ class ReleasedFlow(PopulationModel):
 
     @torch.no_grad()
     def rates(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 50, *, seed: int = 0) -> Tensor:
-        """See `PopulationModel`; over `num_samples` passes."""
+        """See `PopulationModel`; over `num_samples` passes. Trials have one length."""
         batch, bins = self.asked(batch, bins)
+        batch = one_length(batch, "ReleasedFlow")
         noise = RowNoise.of(batch, torch.Generator().manual_seed(seed))
         training = self.training
         self.train(self.quirks.dropout_at_prediction)

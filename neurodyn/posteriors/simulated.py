@@ -123,8 +123,9 @@ class SimulatedPosterior(Posterior):
         """See `Posterior`. With Euler steps the KL is that of the two discretised laws, without bias."""
         z0, initial_kl = self._begin(context, prior, noise, num_samples)
         times = context.batch.times
-        if times.shape[1] == 1:
-            return PosteriorPaths(z0[:, :, None], torch.zeros_like(initial_kl), initial_kl)
+        if _stand_still(times):
+            states = z0[:, :, None].expand(-1, -1, times.shape[1], -1)
+            return PosteriorPaths(states, torch.zeros_like(initial_kl), initial_kl)
         if self.gradient == "adjoint":
             return self._by_adjoint(context, prior, noise, z0, initial_kl)
         if self.engine == "fused":
@@ -247,6 +248,10 @@ class SimulatedPosterior(Posterior):
     ) -> PathDetail:
         """See `Posterior`: real paths, on the posterior's own grid."""
         z0, _ = self._begin(context, prior, noise, num_samples)
+        times = context.batch.times
+        if _stand_still(times):
+            empty = z0[:, :, None][:, :, :0]
+            return PathDetail(times[:, :0], empty, empty[..., : self.noise_size])
         grid, control = self._control(context)
         driven = _Driven(self, prior, control)
         brownian = Brownian(grid, z0.shape[:-1], self.noise_size, seeds=noise, dtype=z0.dtype, device=z0.device)
@@ -254,6 +259,11 @@ class SimulatedPosterior(Posterior):
         path = integrate(driven.drift, driven.diffusion, z0, grid, brownian, method=self.method, **kinds)  # type: ignore[arg-type]
         points = path.states[..., :-1, :]
         return PathDetail(grid.times[:, :-1], points, control.along(points))
+
+
+def _stand_still(times: Tensor) -> bool:
+    """Whether no row has two visits at different times: nothing is to be simulated then."""
+    return times.shape[1] == 1 or not bool((times[:, -1] > times[:, 0]).any())
 
 
 class _Tables(NamedTuple):

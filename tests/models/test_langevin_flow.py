@@ -312,7 +312,8 @@ def test_a_short_trial_is_read_alone_as_beside_longer_ones(mode: str, encoder: s
 
     def parts(rows: SeriesBatch) -> tuple[Tensor, ...]:
         many = [model.loss(rows, generator=torch.Generator().manual_seed(k)) for k in range(3)]
-        return tuple(torch.stack([getattr(one, name) for one in many]) for name in ("log_likelihood", "initial_kl"))
+        names = ("log_likelihood", "initial_kl", "path_kl")
+        return tuple(torch.stack([getattr(one, name) for one in many]) for name in names)
 
     for found, wanted in zip(parts(alone), parts(ragged), strict=True):
         torch.testing.assert_close(found[:, 0], wanted[:, 2], rtol=1e-4, atol=1e-4)
@@ -330,6 +331,30 @@ def test_a_short_trial_is_read_alone_as_beside_longer_ones(mode: str, encoder: s
         features[2, : -(-(bins - 1) // 3) + 1], model.encoder(reading.counts, reading.seen, reading.end)[0]
     )
     assert not torch.allclose(features[2], features[1])
+    assert torch.equal(features[2, -1], features[2, -(-(bins - 1) // 3)])
+
+
+def test_trials_of_one_bin_have_latents_with_and_without_padding() -> None:
+    batch, _ = oscillating(rows=3, bins=6)
+    for mode in ("simulated", "simulation_free"):
+        model = fitted(mode, batch, 1)
+        one = batch.history(count=1)
+        losses = [model.loss(rows, generator=torch.Generator().manual_seed(0)) for rows in (one, one.padded(4))]
+        torch.testing.assert_close(losses[0].elbo, losses[1].elbo)
+        times = one.last_time[:, None] + 0.02
+        assert model.forecast(one.padded(4), times, 3).samples.shape == (3, 3, 1, 20)
+    assert fitted("simulated", batch, 1).inferred_inputs(one, 2).control.shape == (2, 3, 0, 2)
+
+
+def test_forecasts_count_from_the_last_observed_bin() -> None:
+    """Bins that are nearly as wide as they should be do not add up."""
+    model, history = seen_through("simulated", "quadratic"), real_values(rows=2, bins=60)
+    options = {"num_samples": 2000}
+    exact = model.forecast(history, history.last_time[:, None], **options).samples[..., :2]
+    for width in (0.0201, 0.0199):
+        stretched = history._with(times=history.times * (width / 0.02))
+        found = model.forecast(stretched, stretched.last_time[:, None], **options).samples[..., :2]
+        torch.testing.assert_close(found.std(0), exact.std(0), rtol=0.08, atol=0.02)
 
 
 def seen_through(mode: str, drift: str) -> LangevinFlow:
@@ -376,9 +401,16 @@ def test_a_transformer_over_whole_trials_says_what_it_does_not_do() -> None:
         model.forecast(batch, batch.times[:, -1:] + 0.02)
     short = batch._with(mask=batch.mask.clone())
     short.mask[1, 9:] = False
-    for one in (model, ReleasedFlow.build(batch, bin_width=0.02, hidden_size=4)):
-        with pytest.raises(ValueError, match="row trial-1 of 9 bins given beside rows of up to 12"):
-            one.loss(short)
+    message = "row trial-1 of 9 bins given beside rows of up to 12"
+    released = ReleasedFlow.build(batch, bin_width=0.02, hidden_size=4).eval()
+    for ask in (model.loss, released.loss, released.rates):
+        with pytest.raises(ValueError, match=message):
+            ask(short)
+    for build, options in ((ReleasedFlow.build, {}), (LangevinFlow.build, {"readout": "transformer"})):
+        with pytest.raises(ValueError, match=message):
+            build(short, bin_width=0.02, **options)
+    same = [released.loss(rows, generator=torch.Generator().manual_seed(0)).elbo for rows in (batch, batch.padded(15))]
+    torch.testing.assert_close(same[0], same[1])
 
 
 @pytest.mark.parametrize("name", ["simulation_free", "gru", "released", "smoothing"])
@@ -394,6 +426,8 @@ def test_bins_of_another_width_are_refused(name: str) -> None:
     if isinstance(model, LangevinFlow):
         with pytest.raises(ValueError, match=r"0\.04 s apart"):
             model.forecast(wide, wide.times[:, -1:] + 0.04)
+    if name == "released":  # has no padding
+        return
     shorter = batch.rows([0, 1])._with(mask=batch.mask[:2].clone())
     shorter.mask[1, 7:] = False  # padding may repeat a time
     shorter.times[1, 7:] = shorter.times[1, 6]
@@ -412,6 +446,8 @@ def test_bins_of_another_width_are_refused(name: str) -> None:
         ({"hidden_size": 6}, "hidden_size: 6 given"),
         ({"dropout": 1.5}, "dropout: 1.5 given"),
         ({"bin_width": 0.0}, "bin_width: 0.0 given"),
+        ({"likelihood": "gauss"}, "likelihood: 'gauss' given"),
+        ({"quirks": {"zero_kernel": "no"}}, "quirks: zero_kernel='no' given"),
     ],
 )
 def test_released_settings_that_make_no_sense_name_themselves(settings: dict[str, object], message: str) -> None:
@@ -474,8 +510,13 @@ def test_bad_settings_name_themselves() -> None:
         LangevinFlow.build(batch, bin_width=0.02, mode="sim")
     with pytest.raises(ValueError, match="refinement: -1 given"):
         LangevinFlow.build(batch, bin_width=0.02, refinement=-1)
-    with pytest.raises(ValueError, match="num_samples: 0 given, 1 or more wanted"):
+    with pytest.raises(ValueError, match="num_samples: 0 given, a whole number from 1 wanted"):
         LangevinFlow.build(batch, bin_width=0.02, num_samples=0)
+    for name, value in {"steps_per_bin": 1.5, "bins_per_knot": 0, "scale": -1.0, "num_observed": 2.5}.items():
+        with pytest.raises(ValueError, match=f"{name}: {value} given"):
+            LangevinFlow.build(batch, bin_width=0.02, **{name: value})
+    with pytest.raises(ValueError, match="hidden_size: 15 given, an even number"):
+        LangevinFlow.build(batch, bin_width=0.02, readout="transformer", hidden_size=15)
     with pytest.raises(ValueError, match="latent_sizes"):
         LangevinFlow.build(batch, bin_width=0.02, latent_sizes=2)
     with pytest.raises(ValueError, match="bins: 5 given, 10 or more"):

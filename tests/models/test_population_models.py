@@ -8,7 +8,7 @@ import torch
 
 from neurodyn.datasets.spikes import counts_of, spike_batch
 from neurodyn.metrics.neural import bits_per_spike
-from neurodyn.models.baselines.population_linear import SmoothingGLM
+from neurodyn.models.baselines.population_linear import FactorModel, SmoothingGLM
 from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.population import random_windows
 from neurodyn.models.populations import POPULATION_MODELS, fit_population
@@ -69,6 +69,81 @@ def test_what_was_not_observed_does_not_count_as_silence(name: str, population) 
     means = [float(fit_population(name, part, **options).rates(test)[..., OUT[0]].mean()) for part in (train, gappy)]
     assert means[1] == pytest.approx(means[0], rel=0.15)  # half of it, if it did
     assert means[0] == pytest.approx(truth[..., OUT[0]].mean(), rel=0.4)
+
+
+@pytest.mark.parametrize("name", ["gru", "transformer"])
+def test_networks_read_a_short_trial_alone_as_beside_longer_ones(name: str, population) -> None:
+    train = population[0].rows(slice(0, 8))
+    model = fit_population(name, train, bin_width=0.02, steps=3, device="cpu", progress=False).model
+    ragged = train._with(mask=train.mask.clone())
+    ragged.mask[2, 13:] = False
+    rows = (ragged, ragged.rows([2]).trim())
+    many, alone = (model.loss(part, generator=torch.Generator().manual_seed(0)) for part in rows)  # type: ignore[attr-defined]
+    for part in ("log_likelihood", "initial_kl"):
+        torch.testing.assert_close(getattr(alone, part)[0], getattr(many, part)[2], rtol=1e-4, atol=1e-4)
+
+
+def _with_a_neuron(batch: SeriesBatch, value: float) -> SeriesBatch:
+    more = torch.full_like(batch.values[..., :1], value)
+    names = (*batch.variables, "more")
+    return SeriesBatch(batch.times, torch.cat((batch.values, more), -1), ids=batch.ids, variables=names)
+
+
+def test_linear_models_read_a_short_trial_alone_as_beside_longer_ones(population) -> None:
+    train, test, _ = population
+    ragged = test._with(mask=test.mask.clone())
+    ragged.mask[2, 13:] = False
+    for model in (SmoothingGLM(0.02, held_out=OUT), FactorModel(0.02, held_out=OUT)):
+        model.fit(train)
+        torch.testing.assert_close(model.rates(ragged.rows([2]).trim())[0], model.rates(ragged)[2, :13])
+
+
+def test_smoothing_never_reads_a_neuron_to_predict_it(population) -> None:
+    train, test, _ = population
+    model = SmoothingGLM(0.02, held_out=OUT).fit(train)
+    other = test._with(values=test.values.clone())
+    other.values[..., 2] = 9 - other.values[..., 2].clamp(max=9)
+    before, after = model.rates(test), model.rates(other)
+    assert torch.equal(before[..., 2], after[..., 2]) and not torch.allclose(before[..., 3], after[..., 3], rtol=0.01)
+
+
+@pytest.mark.parametrize("make", [SmoothingGLM, FactorModel])
+@pytest.mark.parametrize(("speed", "held_out"), [("slow", ()), ("slow", (1, 4)), ("fast", (1, 4))])
+def test_linear_models_smooth_as_much_as_the_population_asks_for(make, speed: str, held_out: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    change = {"slow": 0.02, "fast": 0.9}[speed]
+    phase = random.uniform(0, 6, (60, 1, 1)) + change * np.arange(40)[:, None]
+    rates = 1.5 * np.exp(0.9 * np.sin(phase + random.uniform(0, 6, 12)))
+    train = spike_batch(random.poisson(rates), 0.02)
+    model = make(0.02, held_out=held_out).fit(train)
+    assert (model.kernel >= 4.0) == (speed == "slow")
+
+
+def test_a_neuron_that_is_silent_in_training_does_not_disturb_the_others(population) -> None:
+    train, test, _ = population
+    model = SmoothingGLM(0.02, smooth=(2.0,), held_out=OUT).fit(_with_a_neuron(train, 0.0))
+    quiet, loud = (model.rates(_with_a_neuron(test, value)) for value in (0.0, 1.0))
+    torch.testing.assert_close(quiet[..., :15], loud[..., :15])
+
+
+def test_later_bins_that_are_seen_in_part_or_never() -> None:
+    random = np.random.default_rng(0)
+    train = spike_batch(random.poisson(2.0, (300, 20, 6)), 0.02)
+    for never in (False, True):
+        seen = train._with(mask=train.mask.clone())
+        seen.mask[:, 15:, 2] = False if never else seen.mask[:, 15:, 2]
+        seen.mask[::2, 16:] = False
+        for make in (SmoothingGLM, FactorModel):
+            rates = make(0.02, held_out=(1,), num_observed=15).fit(seen).rates(train, 24)[:, 15:]
+            assert rates.shape == (300, 9, 6)
+            np.testing.assert_allclose(rates.mean((0, 1)), np.full(6, 2.0), rtol=0.1)
+
+
+@pytest.mark.parametrize("neurons", [1, 2])
+def test_a_neuron_without_others_to_read_has_its_mean(neurons: int) -> None:
+    train = spike_batch(np.random.default_rng(0).poisson(2.0, (20, 10, neurons)), 0.02)
+    rates = SmoothingGLM(0.02, held_out=(1,) if neurons == 2 else ()).fit(train).rates(train)
+    np.testing.assert_allclose(rates[..., 0], float(train.values[..., 0].mean()))
 
 
 def test_random_windows_are_stretches_of_their_trials(population) -> None:
@@ -136,8 +211,18 @@ def test_bad_input_names_itself(population) -> None:
     train = population[0]
     with pytest.raises(ValueError, match="name: 'lfads' given"):
         fit_population("lfads", train, bin_width=0.02)
-    with pytest.raises(ValueError, match=r"smooth: \(1, 0\) given"):
-        SmoothingGLM(0.02, smooth=(1, 0))
+    for smooth in ((1, 0), 4.0, ()):
+        with pytest.raises(ValueError, match=r"smooth: .* given, a sequence of positive numbers wanted"):
+            SmoothingGLM(0.02, smooth=smooth)  # type: ignore[arg-type]
+    fitted = SmoothingGLM(0.02, smooth=(2.0,)).fit(train)
+    with pytest.raises(ValueError, match="bins: 5 given, 30 or more"):
+        fitted.rates(train, 5)
+    with pytest.raises(ValueError, match="batch: 15 variables given, 16 wanted"):
+        SmoothingGLM(0.02, smooth=(2.0,)).fit(_with_a_neuron(train, 0.0)).rates(train)
+    never = train._with(mask=train.mask.clone())
+    never.mask[..., 3] = False
+    with pytest.raises(ValueError, match="neuron n4 is never observed"):
+        SmoothingGLM(0.02).fit(never)
     with pytest.raises(ValueError, match="held_out"):
         SmoothingGLM(0.02, held_out=(15,)).fit(train)
     with pytest.raises(ValueError, match="not fitted"):

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from neurodyn.metrics.neural import poisson_nll
 from neurodyn.metrics.poisson_regression import PoissonRegressions
-from neurodyn.models.population import PopulationConfig, check_bins
+from neurodyn.models.population import PopulationConfig, check_asked, last_bin
 from neurodyn.series import SeriesBatch
 
 Array = NDArray[np.float64]
 _EVERY = 5
-"""One trial of so many is held out when settings are chosen."""
+"""One trial of so many, and one neuron if none are held out, is hidden when settings are chosen."""
 
 
 class _Regressed:
@@ -29,8 +29,8 @@ class _Regressed:
         bin_width, held_out, num_observed: see `PopulationConfig`. All bins after those that are read get one rate,
             regressed on the features of the last bin that is read.
         smooth: standard deviations of the Gaussian kernel, in bins; alpha: penalties of the regressions. Of several
-            those are taken that predict a fifth of the training trials best, held-out neurons if there are any, when
-            fitted to the others.
+            those are taken that predict held-out neurons (a fifth of all, if none are) in a fifth of the training
+            trials best, when fitted to the others; in later bins, the penalty that predicts all neurons best.
     """
 
     def __init__(
@@ -42,87 +42,106 @@ class _Regressed:
         alpha: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
     ) -> None:
         for name, given in (("smooth", smooth), ("alpha", alpha)):
-            if not given or not all(one > 0 for one in given):
-                raise ValueError(f"{name}: {tuple(given)} given, positive numbers wanted")
+            if not isinstance(given, Sequence) or not given or not all(one > 0 for one in given):
+                raise ValueError(f"{name}: {given} given, a sequence of positive numbers wanted")
         self.bin_width, self.held_out, self.num_observed = bin_width, tuple(held_out), num_observed
         self.smooth, self.alpha = tuple(smooth), tuple(alpha)
-        self.kernel = self.smooth[0]
+        self.kernel, self.num_neurons, self.num_later = self.smooth[0], 0, 0
         self.seen: PoissonRegressions | None = None
         self.later: PoissonRegressions | None = None
-        self.num_later = 0
+        self.seen_later: NDArray[np.bool_] | None = None
 
-    def _read(self, batch: SeriesBatch) -> Array:
-        """Held-in counts of the bins that are read, zero where unobserved, (B, T, held-in)."""
-        inside = [k for k in range(batch.num_variables) if k not in self.held_out]
-        counts = torch.where(batch.mask, batch.values.double(), 0.0)
-        return counts[:, : self.num_observed, inside].cpu().numpy()
+    def _learn(self, train: SeriesBatch, inside: list[int]) -> None:
+        """Before regressions."""
 
-    def _features(self, batch: SeriesBatch, kernel: float) -> Array:
+    def _features(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
+        """Of the bins that are read (B, T, k), from the counts of the neurons `inside`."""
         raise NotImplementedError
 
-    def _own(self, neurons: int) -> list[int | None] | None:
+    def _own(self, inside: list[int]) -> list[int | None] | None:
         """Which feature is a neuron's own counts, if one is."""
         return None
 
-    def _learn(self, train: SeriesBatch) -> None:
-        """Before regressions."""
+    def _read(self, batch: SeriesBatch, inside: list[int]) -> Array:
+        """Counts in the bins that are read, zero where unobserved, (B, T, k)."""
+        counts = torch.where(batch.mask, batch.values.double(), 0.0)
+        return counts[:, : self.num_observed, inside].cpu().numpy()
+
+    def _smoothed(self, batch: SeriesBatch, table: Array, kernel: float) -> Array:
+        """A table (B, T, k) smoothed in time, each row up to its own last bin, and standing still after it."""
+        found, end = np.empty_like(table), last_bin(batch).cpu().numpy().clip(max=table.shape[1] - 1)
+        for last in np.unique(end):
+            rows = end == last
+            found[rows, : last + 1] = gaussian_filter1d(table[rows, : last + 1], kernel, axis=1)
+            found[rows, last:] = found[rows, last : last + 1]
+        return found
+
+    def _inside(self, hidden: tuple[int, ...]) -> list[int]:
+        return [k for k in range(self.num_neurons) if k not in hidden]
 
     def fit(self, train: SeriesBatch) -> _Regressed:
         """Choose, and regress.
 
         Raises:
-            ValueError: settings that do not go with the trials, see `PopulationConfig`; bins of another width.
+            ValueError: settings that do not go with the trials, see `PopulationConfig`; bins of another width; a neuron
+                that is never observed in the bins that are read.
         """
-        PopulationConfig(train.num_variables, self.bin_width, self.held_out, self.num_observed)
-        check_bins(train, self.bin_width)
-        self._learn(train)
+        self.num_neurons = train.num_variables
+        PopulationConfig(self.num_neurons, self.bin_width, self.held_out, self.num_observed)
+        check_asked(train, None, self.num_neurons, self.bin_width)
         counts = torch.where(train.mask, train.values.double(), torch.nan).cpu().numpy()
-        read = self._read(train).shape[1]
+        read = counts[:, : self.num_observed].shape[1]
         known, after = counts[:, :read], counts[:, read:]
-        targets = list(self.held_out) or list(range(train.num_variables))
-        own = self._own(train.num_variables)
-        own_of_targets = None if own is None else [own[k] for k in targets]
-        tables = {kernel: self._features(train, kernel) for kernel in self.smooth}
-        self.kernel, alpha = self._chosen(tables, known[..., targets], own_of_targets)
-        features = tables[self.kernel]
-        self.seen = PoissonRegressions(_flat(features), _flat(known), alpha, own=own)
-        if after.shape[1]:
-            bins = (~np.isnan(after)).sum(1)
-            self.num_later = after.shape[1]
-            total = np.where(bins > 0, np.nansum(after, 1) * self.num_later / bins.clip(1), np.nan)
+        if (never := np.isnan(known).all((0, 1))).any():
+            raise ValueError(f"train: neuron {train.variables[int(never.argmax())]} is never observed in bins read")
+        hidden, alpha = self.held_out, self.alpha[len(self.alpha) // 2]
+        if not hidden and self.num_neurons > 1:
+            hidden = tuple(range(0, self.num_neurons, _EVERY))
+        if hidden:
+            inside = self._inside(hidden)
+            self._learn(train, inside)
+            tables = {kernel: self._features(train, inside, kernel) for kernel in self.smooth}
+            self.kernel, alpha = self._chosen(tables, known[..., list(hidden)])
+        inside = self._inside(self.held_out)
+        if hidden != self.held_out:
+            self._learn(train, inside)
+        features = self._features(train, inside, self.kernel)
+        self.seen = PoissonRegressions(_flat(features), _flat(known), alpha, own=self._own(inside))
+        bins, self.num_later = (~np.isnan(after)).sum(1), after.shape[1]
+        self.seen_later = bins.any(0)
+        if self.seen_later.any():
+            total = np.where(bins > 0, np.nansum(after, 1) * self.num_later / bins.clip(1), np.nan)[:, self.seen_later]
             last = features[:, -1:]
-            _, alpha = self._chosen({self.kernel: last}, total[:, None], None)
+            _, alpha = self._chosen({self.kernel: last}, total[:, None])
             self.later = PoissonRegressions(_flat(last), total, alpha)
         return self
 
-    def _chosen(self, tables: dict[float, Array], counts: Array, own: list[int | None] | None) -> tuple[float, float]:
-        """Of kernels with their features (B, T, k), and of penalties, those that predict held-out trials best."""
-        trials = np.arange(len(counts))
-        out = trials % _EVERY == _EVERY - 1
+    def _chosen(self, tables: dict[float, Array], counts: Array) -> tuple[float, float]:
+        """Of kernels with their features (B, T, k), and of penalties, those that predict hidden trials best."""
+        out = np.arange(len(counts)) % _EVERY == _EVERY - 1
         pairs = list(itertools.product(tables, self.alpha))
-        if len(pairs) == 1 or not out.any():
+        seen = ~np.isnan(counts[~out]).all((0, 1))
+        if len(pairs) == 1 or not out.any() or not seen.any():
             return pairs[len(pairs) // 2]
 
         def loss(pair: tuple[float, float]) -> float:
-            features = tables[pair[0]]
-            found = PoissonRegressions(_flat(features[~out]), _flat(counts[~out]), pair[1], own=own)
-            rates, held = found.rates(_flat(features[out])), _flat(counts[out])
-            return poisson_nll(rates, held)
+            features, targets = tables[pair[0]], counts[..., seen]
+            found = PoissonRegressions(_flat(features[~out]), _flat(targets[~out]), pair[1])
+            return poisson_nll(found.rates(_flat(features[out])), _flat(targets[out]))
 
         return min(pairs, key=loss)
 
     def rates(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 1, *, seed: int = 0) -> Tensor:
-        """Expected counts per bin, (B, bins, N); nothing here is random."""
-        if self.seen is None:
+        """Expected counts per bin, (B, bins, N), see `PopulationModel.rates`; nothing here is random."""
+        if self.seen is None or self.seen_later is None:
             raise ValueError("rates: asked of a model that was not fitted, fit(train) wanted before")
-        check_bins(batch, self.bin_width)
-        new = self._features(batch, self.kernel)
+        bins = check_asked(batch, bins, self.num_neurons, self.bin_width)
+        new = self._features(batch, self._inside(self.held_out), self.kernel)
         found = self.seen.rates(_flat(new)).reshape(*new.shape[:2], -1)
-        more = (batch.num_times if bins is None else bins) - found.shape[1]
-        if more <= 0:
-            return torch.as_tensor(found)
-        last = found[:, -1] if self.later is None else self.later.rates(new[:, -1]) / self.num_later
-        return torch.as_tensor(np.concatenate([found, np.repeat(last[:, None], more, 1)], 1))
+        last = found[:, -1].copy()
+        if self.later is not None and self.num_observed is not None and bins > self.num_observed:
+            last[:, self.seen_later] = self.later.rates(new[:, -1]) / self.num_later
+        return torch.as_tensor(np.concatenate([found, np.repeat(last[:, None], bins - found.shape[1], 1)], 1))
 
 
 class SmoothingGLM(_Regressed):
@@ -136,18 +155,18 @@ class SmoothingGLM(_Regressed):
         super().__init__(bin_width, **options)
         self.offset = offset
 
-    def _own(self, neurons: int) -> list[int | None] | None:
-        inside = [k for k in range(neurons) if k not in self.held_out]
-        return [inside.index(k) if k in inside else None for k in range(neurons)]
+    def _own(self, inside: list[int]) -> list[int | None] | None:
+        return [inside.index(k) if k in inside else None for k in range(self.num_neurons)]
 
-    def _features(self, batch: SeriesBatch, kernel: float) -> Array:
-        return np.log(gaussian_filter1d(self._read(batch), kernel, axis=1) + self.offset)
+    def _features(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
+        return np.log(self._smoothed(batch, self._read(batch, inside), kernel) + self.offset)
 
 
 class FactorModel(_Regressed):
     """Poisson regressions on smoothed factors of the square roots of held-in counts (scikit-learn's FactorAnalysis).
 
-    GPFA-like: factors first, then smoothness in time, with one width for all factors.
+    GPFA-like: factors first, then smoothness in time, with one width for all factors. A held-in neuron's own counts are
+    in the factors.
 
     Args: `num_factors` and those of `SmoothingGLM`.
     """
@@ -157,17 +176,19 @@ class FactorModel(_Regressed):
         self.num_factors = num_factors
         self.analysis: Any = None
 
-    def _learn(self, train: SeriesBatch) -> None:
+    def _learn(self, train: SeriesBatch, inside: list[int]) -> None:
         try:
             from sklearn.decomposition import FactorAnalysis
         except ImportError as error:
             raise ImportError("scikit-learn is needed for FactorModel: pip install 'neurodyn[neural]'") from error
-        self.analysis = FactorAnalysis(self.num_factors, random_state=0).fit(_flat(np.sqrt(self._read(train))))
+        roots = np.sqrt(self._read(train, inside))
+        present = train.present[:, : roots.shape[1]].cpu().numpy()
+        self.analysis = FactorAnalysis(self.num_factors, random_state=0).fit(roots[present])
 
-    def _features(self, batch: SeriesBatch, kernel: float) -> Array:
-        roots = np.sqrt(self._read(batch))
-        factors = self.analysis.transform(_flat(roots))
-        return gaussian_filter1d(factors.reshape(*roots.shape[:2], -1), kernel, axis=1)
+    def _features(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
+        roots = np.sqrt(self._read(batch, inside))
+        factors = self.analysis.transform(_flat(roots)).reshape(*roots.shape[:2], -1)
+        return self._smoothed(batch, factors, kernel)
 
 
 def _flat(table: Array) -> Array:
