@@ -170,7 +170,7 @@ class LangevinFlow(PopulationModel):
         """Roll the autonomous law on from the posterior at the end of `history`: (S, B, H, N) samples of counts.
 
         Whole bins are rolled out whatever the times, and latents of a time between two bins lie on the line between
-        theirs, so what is forecast for a time does not depend on the others.
+        theirs, so the law of what is forecast for a time does not depend on the others.
 
         Args:
             history: B rows. times: (B, H), starts of bins, in s, each row's not before its last observed bin and not
