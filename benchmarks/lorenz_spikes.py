@@ -5,7 +5,7 @@ lorenz_spikes/file: the file's own test trials, whose initial conditions are in 
 four initial conditions that no training trial has; lorenz_spikes/folds: the same for a fifth of all conditions in turn,
 where the seed of a fit is its fold. All training trials train, for a fixed number of steps. What networks are trained
 with is chosen on validation trials by `benchmarks.lorenz_choice`; the released recurrences keep a schedule of their
-own.
+own. A fit that diverges is made again with half its learning rate.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import bits_per_spike, rate_r2
 from neurodyn.models.populations import POPULATION_MODELS, fit_population
 from neurodyn.series import SeriesBatch
+from neurodyn.training import DivergedError
 
 COMMAND = "python -m benchmarks.lorenz_spikes"
 TABLES = ("file", "conditions", "folds")
 SEEDS = (0, 1, 2, 3, 4)
 STEPS, ROWS = {"simulation_free": 1200, "simulated": 800, "gru": 1200, "transformer": 1200}, 32
 """Of the networks that are chosen, by model."""
+TRIES = 3
+"""A fit that diverges is made again with half its learning rate."""
 EARLY = 20
 """Bins after a trial's start, where unseen conditions are least like those of training."""
 COLUMNS: dict[str, tuple[str, str, Literal["lower", "higher", ""]]] = {
@@ -54,17 +57,26 @@ def measure(name: str, split: str, seed: int, row: str | None = None) -> dict[st
         schedule = {"steps": STEPS[model], "batch_size": ROWS} | schedule
         if POPULATION_MODELS[name].schedule.get("kl_weight") == 1:  # trained by its ELBO
             schedule["kl_weight"] = 1.0
-    fitted = fit_population(
-        name,
-        train,
-        bin_width=parts.info["bin_width"],
-        held_out=held_out,
-        seed=seed,
-        device="cpu",
-        progress=False,
-        settings=settings,
-        schedule=schedule,
-    )
+    schedule = {"learning_rate": POPULATION_MODELS[name].schedule.get("learning_rate", 0.0)} | schedule
+    for _ in range(TRIES):
+        try:
+            fitted = fit_population(
+                name,
+                train,
+                bin_width=parts.info["bin_width"],
+                held_out=held_out,
+                seed=seed,
+                device="cpu",
+                progress=False,
+                settings=settings,
+                schedule=schedule,
+            )
+            break
+        except DivergedError as error:
+            failed = error
+            schedule["learning_rate"] /= 2
+    else:
+        raise failed
     rates, truth = fitted.rates(parts.test).numpy(), parts.info["rates"]["test"].numpy()
     outside, counts = list(held_out), counts_of(parts.test)
     (bits, oracle), (early, early_oracle) = (

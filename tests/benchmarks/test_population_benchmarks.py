@@ -1,6 +1,7 @@
 """Benchmarks of populations: their jobs give what their tables hold."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,12 +11,14 @@ from benchmarks import (
     langevin_steps,
     langevin_time,
     lorenz_choice,
+    lorenz_conditions,
     lorenz_spikes,
     recordings,
 )
 from benchmarks.records import merge_records
 from neurodyn import datasets
-from neurodyn.models.populations import POPULATION_MODELS
+from neurodyn.models.populations import POPULATION_MODELS, fit_population
+from neurodyn.series import SeriesBatch
 from neurodyn.training import DivergedError
 
 
@@ -70,6 +73,37 @@ def test_a_choice_that_diverges_has_no_number(monkeypatch: pytest.MonkeyPatch) -
     results = {job: lorenz_choice.measure(**given) for job, given in jobs.items()}
     results[f"{label}, file, seed 0"] = {label: 50.0}
     assert [(r.column, r.value) for r in lorenz_choice.records(results, jobs)] == [("file", 50.0)]
+
+
+def test_a_fit_that_diverges_is_made_again_with_a_lower_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+
+    def fit_once(name: str, train: SeriesBatch, **options: Any) -> object:
+        rates.append(options["schedule"]["learning_rate"])
+        if len(rates) < tries:
+            raise DivergedError("the loss is NaN")
+        return fit_population("smoothing", train, bin_width=0.02, held_out=parts.info["held_out"])
+
+    parts = datasets.load("population_dynamics", conditions=2, trials=5, neurons=10, bins=30)
+    monkeypatch.setattr(lorenz_spikes.lorenz_spikes, "load", lambda **options: parts)
+    monkeypatch.setattr(lorenz_spikes, "fit_population", fit_once)
+    tries = 2
+    assert lorenz_spikes.measure("gru", "file", 0)["bits"] > -5 and rates == [1e-2, 5e-3]
+    tries = 9
+    with pytest.raises(DivergedError):
+        lorenz_spikes.measure("gru", "file", 0)
+
+
+def test_conditions_have_what_both_modes_gain_of_what_there_is() -> None:
+    jobs = lorenz_conditions.grid(lorenz_conditions.MODELS, (0, 1))
+    results = {
+        job: {"condition 2": {"of what there is to gain": 75.0, POPULATION_MODELS[given["name"]].label: 50.0}}
+        for job, given in jobs.items()
+    }
+    made = lorenz_conditions.records(results, jobs)
+    assert {(r.row, r.column): r.value for r in made} == {
+        ("condition 2", column): 75.0 if "gain" in column else 50.0 for column in lorenz_conditions.COLUMNS
+    }
 
 
 def test_recordings_without_behaviour_have_no_decoding_column() -> None:
