@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,18 @@ _TAIL = 1e-3
 
 
 class PoissonRegressions:
-    """Fitted regressions: log-rates are linear in the inputs.
+    """Fitted regressions: log-rates are linear in the inputs; without any they are constant.
 
     Args:
         inputs: (n, k); they are standardised. counts: (n, neurons), NaN where unobserved.
         alpha: penalty of the weights, beside a mean over n.
-        own: neuron by neuron, which input to leave out: the one made of its own counts, which would predict them best.
 
     Raises:
         ValueError: a neuron without an observed count.
         ImportError: without scikit-learn.
     """
 
-    def __init__(
-        self, inputs: Array, counts: Array, alpha: float = 1e-3, *, own: Sequence[int | None] | None = None
-    ) -> None:
+    def __init__(self, inputs: Array, counts: Array, alpha: float = 1e-3) -> None:
         try:
             from sklearn.linear_model import PoissonRegressor
         except ImportError as error:
@@ -40,21 +36,20 @@ class PoissonRegressions:
         self.mean, sd = used.mean(0), used.std(0)
         # the deviation of equal numbers is not quite zero
         self.sd = np.where(sd > 1e-9 * np.abs(self.mean), sd, 1.0)
-        x, everything = (inputs - self.mean) / self.sd, np.arange(inputs.shape[1])
-        self.neurons: list[tuple[Any, NDArray[np.intp], float, float]] = []
+        x = (inputs - self.mean) / self.sd
+        self.neurons: list[tuple[Any, float, float]] = []
         for k, known in enumerate(observed.T):
             mean = float(counts[known, k].mean())
             # half a spike in all that was seen: less than that no data can tell
             least = 0.5 / int(known.sum())
-            columns = everything if own is None or own[k] is None else everything[everything != own[k]]
-            if mean == 0 or not columns.size:
-                self.neurons.append((None, columns, max(mean, least), max(mean, least)))
+            if mean == 0 or not x.shape[1]:
+                self.neurons.append((None, max(mean, least), max(mean, least)))
                 continue
-            seen = x[known][:, columns]
+            seen = x[known]
             regressor = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(seen, counts[known, k])
             # an exponential of inputs far from those seen knows no bound
             low, high = np.quantile(regressor.predict(seen), (_TAIL, 1 - _TAIL))
-            self.neurons.append((regressor, columns, max(low, least), max(high, least)))
+            self.neurons.append((regressor, max(low, least), max(high, least)))
 
     def rates(self, inputs: Array) -> Array:
         """Expected counts (m, neurons) at inputs (m, k).
@@ -65,7 +60,7 @@ class PoissonRegressions:
         """
         x = (inputs - self.mean) / self.sd
         found = [
-            np.full(len(x), low) if regressor is None else regressor.predict(x[:, columns]).clip(low, high)
-            for regressor, columns, low, high in self.neurons
+            np.full(len(x), low) if regressor is None else regressor.predict(x).clip(low, high)
+            for regressor, low, high in self.neurons
         ]
         return np.stack(found, 1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neurodyn.datasets.spikes import counts_of, spike_batch
-from neurodyn.metrics.neural import bits_per_spike
+from neurodyn.metrics.neural import bits_per_spike, rate_r2
 from neurodyn.models.baselines.population_linear import FactorModel, SmoothingGLM
 from neurodyn.models.langevin_flow import LangevinFlow
 from neurodyn.models.population import random_windows
@@ -98,9 +98,10 @@ def test_linear_models_read_a_short_trial_alone_as_beside_longer_ones(population
         torch.testing.assert_close(model.rates(ragged.rows([2]).trim())[0], model.rates(ragged)[2, :13])
 
 
-def test_smoothing_never_reads_a_neuron_to_predict_it(population) -> None:
+@pytest.mark.parametrize("make", [SmoothingGLM, FactorModel])
+def test_linear_models_never_read_a_neuron_to_predict_it(make, population) -> None:
     train, test, _ = population
-    model = SmoothingGLM(0.02, held_out=OUT).fit(train)
+    model = make(0.02, held_out=OUT).fit(train)
     other = test._with(values=test.values.clone())
     other.values[..., 2] = 9 - other.values[..., 2].clamp(max=9)
     before, after = model.rates(test), model.rates(other)
@@ -139,10 +140,23 @@ def test_later_bins_that_are_seen_in_part_or_never() -> None:
             np.testing.assert_allclose(rates.mean((0, 1)), np.full(6, 2.0), rtol=0.1)
 
 
+@pytest.mark.parametrize("make", [SmoothingGLM, FactorModel])
+@pytest.mark.parametrize("held_out", [(), (1, 4)])
+def test_linear_models_find_rates_in_the_noise(make, held_out: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    phase = random.uniform(0, 6, (100, 1, 1)) + 0.05 * np.arange(40)[:, None]
+    rates = np.exp(0.5 * np.sin(phase + random.uniform(0, 6, 12)))
+    batch = spike_batch(random.poisson(rates), 0.02)
+    found = make(0.02, held_out=held_out).fit(batch.rows(slice(0, 70))).rates(batch.rows(slice(70, 100))).numpy()
+    missed = 1 - rate_r2(found, rates[70:])
+    assert missed.max() < 0.35, missed
+
+
+@pytest.mark.parametrize("make", [SmoothingGLM, FactorModel])
 @pytest.mark.parametrize("neurons", [1, 2])
-def test_a_neuron_without_others_to_read_has_its_mean(neurons: int) -> None:
+def test_a_neuron_without_others_to_read_has_its_mean(make, neurons: int) -> None:
     train = spike_batch(np.random.default_rng(0).poisson(2.0, (20, 10, neurons)), 0.02)
-    rates = SmoothingGLM(0.02, held_out=(1,) if neurons == 2 else ()).fit(train).rates(train)
+    rates = make(0.02, held_out=(1,) if neurons == 2 else ()).fit(train).rates(train)
     np.testing.assert_allclose(rates[..., 0], float(train.values[..., 0].mean()))
 
 

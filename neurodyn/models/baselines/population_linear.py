@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,20 +49,20 @@ class _Regressed:
         self.bin_width, self.held_out, self.num_observed = bin_width, tuple(held_out), num_observed
         self.smooth, self.alpha = tuple(smooth), tuple(alpha)
         self.kernel, self.num_neurons, self.num_later = self.smooth[0], 0, 0
-        self.seen: PoissonRegressions | None = None
+        self.seen: list[tuple[PoissonRegressions, list[int], int | None]] = []
         self.later: PoissonRegressions | None = None
         self.seen_later: NDArray[np.bool_] | None = None
 
     def _learn(self, train: SeriesBatch, inside: list[int]) -> None:
         """Before regressions."""
 
-    def _features(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
-        """Of the bins that are read (B, T, k), from the counts of the neurons `inside`."""
+    def _table(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
+        """A column for each of the neurons `inside`, smoothed, in the bins that are read: (B, T, len(inside))."""
         raise NotImplementedError
 
-    def _own(self, inside: list[int]) -> list[int | None] | None:
-        """Which feature is a neuron's own counts, if one is."""
-        return None
+    def _features(self, table: Array, left_out: int | None) -> Array:
+        """Of a table (B, T, k), but for one of its columns: a neuron's own counts would predict them best."""
+        raise NotImplementedError
 
     def _read(self, batch: SeriesBatch, inside: list[int]) -> Array:
         """Counts in the bins that are read, zero where unobserved, (B, T, k)."""
@@ -86,7 +88,7 @@ class _Regressed:
             ValueError: settings that do not go with the trials, see `PopulationConfig`; bins of another width; a neuron
                 that is never observed in the bins that are read.
         """
-        self.num_neurons = train.num_variables
+        self.num_neurons, self.seen, self.later = train.num_variables, [], None
         PopulationConfig(self.num_neurons, self.bin_width, self.held_out, self.num_observed)
         check_asked(train, None, self.num_neurons, self.bin_width)
         counts = torch.where(train.mask, train.values.double(), torch.nan).cpu().numpy()
@@ -100,47 +102,54 @@ class _Regressed:
         if hidden:
             inside = self._inside(hidden)
             self._learn(train, inside)
-            tables = {kernel: self._features(train, inside, kernel) for kernel in self.smooth}
-            self.kernel, alpha = self._chosen(tables, known[..., list(hidden)])
+            features = {kernel: self._features(self._table(train, inside, kernel), None) for kernel in self.smooth}
+            self.kernel, alpha = self._chosen(features, known[..., list(hidden)])
         inside = self._inside(self.held_out)
         if hidden != self.held_out:
             self._learn(train, inside)
-        features = self._features(train, inside, self.kernel)
-        self.seen = PoissonRegressions(_flat(features), _flat(known), alpha, own=self._own(inside))
+        table = self._table(train, inside, self.kernel)
+        groups = [([k], place) for place, k in enumerate(inside)]
+        for targets, left_out in [(list(self.held_out), None), *groups] if self.held_out else groups:
+            features_ = self._features(table, left_out)
+            found = PoissonRegressions(_flat(features_), _flat(known[..., targets]), alpha)
+            self.seen.append((found, targets, left_out))
         bins, self.num_later = (~np.isnan(after)).sum(1), after.shape[1]
         self.seen_later = bins.any(0)
         if self.seen_later.any():
             total = np.where(bins > 0, np.nansum(after, 1) * self.num_later / bins.clip(1), np.nan)[:, self.seen_later]
-            last = features[:, -1:]
+            last = self._features(table, None)[:, -1:]
             _, alpha = self._chosen({self.kernel: last}, total[:, None])
             self.later = PoissonRegressions(_flat(last), total, alpha)
         return self
 
-    def _chosen(self, tables: dict[float, Array], counts: Array) -> tuple[float, float]:
+    def _chosen(self, features: dict[float, Array], counts: Array) -> tuple[float, float]:
         """Of kernels with their features (B, T, k), and of penalties, those that predict hidden trials best."""
         out = np.arange(len(counts)) % _EVERY == _EVERY - 1
-        pairs = list(itertools.product(tables, self.alpha))
+        pairs = list(itertools.product(features, self.alpha))
         seen = ~np.isnan(counts[~out]).all((0, 1))
         if len(pairs) == 1 or not out.any() or not seen.any():
             return pairs[len(pairs) // 2]
 
         def loss(pair: tuple[float, float]) -> float:
-            features, targets = tables[pair[0]], counts[..., seen]
-            found = PoissonRegressions(_flat(features[~out]), _flat(targets[~out]), pair[1])
-            return poisson_nll(found.rates(_flat(features[out])), _flat(targets[out]))
+            inputs, targets = features[pair[0]], counts[..., seen]
+            found = PoissonRegressions(_flat(inputs[~out]), _flat(targets[~out]), pair[1])
+            return poisson_nll(found.rates(_flat(inputs[out])), _flat(targets[out]))
 
         return min(pairs, key=loss)
 
     def rates(self, batch: SeriesBatch, bins: int | None = None, num_samples: int = 1, *, seed: int = 0) -> Tensor:
         """Expected counts per bin, (B, bins, N), see `PopulationModel.rates`; nothing here is random."""
-        if self.seen is None or self.seen_later is None:
+        if self.seen_later is None:
             raise ValueError("rates: asked of a model that was not fitted, fit(train) wanted before")
         bins = check_asked(batch, bins, self.num_neurons, self.bin_width)
-        new = self._features(batch, self._inside(self.held_out), self.kernel)
-        found = self.seen.rates(_flat(new)).reshape(*new.shape[:2], -1)
+        table = self._table(batch, self._inside(self.held_out), self.kernel)
+        found = np.empty((*table.shape[:2], self.num_neurons))
+        for regressions, targets, left_out in self.seen:
+            new = self._features(table, left_out)
+            found[..., targets] = regressions.rates(_flat(new)).reshape(*new.shape[:2], -1)
         last = found[:, -1].copy()
         if self.later is not None and self.num_observed is not None and bins > self.num_observed:
-            last[:, self.seen_later] = self.later.rates(new[:, -1]) / self.num_later
+            last[:, self.seen_later] = self.later.rates(self._features(table[:, -1:], None)[:, 0]) / self.num_later
         return torch.as_tensor(np.concatenate([found, np.repeat(last[:, None], bins - found.shape[1], 1)], 1))
 
 
@@ -155,18 +164,18 @@ class SmoothingGLM(_Regressed):
         super().__init__(bin_width, **options)
         self.offset = offset
 
-    def _own(self, inside: list[int]) -> list[int | None] | None:
-        return [inside.index(k) if k in inside else None for k in range(self.num_neurons)]
-
-    def _features(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
+    def _table(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
         return np.log(self._smoothed(batch, self._read(batch, inside), kernel) + self.offset)
+
+    def _features(self, table: Array, left_out: int | None) -> Array:
+        return table if left_out is None else np.delete(table, left_out, -1)
 
 
 class FactorModel(_Regressed):
     """Poisson regressions on smoothed factors of the square roots of held-in counts (scikit-learn's FactorAnalysis).
 
-    GPFA-like: factors first, then smoothness in time, with one width for all factors. A held-in neuron's own counts are
-    in the factors.
+    GPFA-like: factors and smoothness in time, with one width for all factors. Means of the factors given the other
+    neurons predict a held-in one, as all held-in ones do a held-out one.
 
     Args: `num_factors` and those of `SmoothingGLM`.
     """
@@ -185,11 +194,22 @@ class FactorModel(_Regressed):
         present = train.present[:, : roots.shape[1]].cpu().numpy()
         self.analysis = FactorAnalysis(self.num_factors, random_state=0).fit(roots[present])
 
-    def _features(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
-        roots = np.sqrt(self._read(batch, inside))
-        factors = self.analysis.transform(_flat(roots)).reshape(*roots.shape[:2], -1)
-        return self._smoothed(batch, factors, kernel)
+    def _table(self, batch: SeriesBatch, inside: list[int], kernel: float) -> Array:
+        return self._smoothed(batch, np.sqrt(self._read(batch, inside)), kernel)
+
+    def _features(self, table: Array, left_out: int | None) -> Array:
+        analysis = copy.copy(self.analysis)
+        if left_out is not None:  # the model of the others is the same without its column
+            table = np.delete(table, left_out, -1)
+            analysis.components_ = np.delete(analysis.components_, left_out, 1)
+            analysis.mean_, analysis.noise_variance_ = (
+                np.delete(part, left_out) for part in (analysis.mean_, analysis.noise_variance_)
+            )
+            analysis.n_features_in_ = table.shape[-1]
+            if not table.shape[-1]:
+                return table
+        return analysis.transform(_flat(table)).reshape(*table.shape[:2], -1)
 
 
 def _flat(table: Array) -> Array:
-    return table.reshape(-1, table.shape[-1])
+    return table.reshape(math.prod(table.shape[:-1]), table.shape[-1])
