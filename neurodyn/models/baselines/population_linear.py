@@ -105,7 +105,7 @@ class _Regressed:
             features = {kernel: self._features(self._table(train, inside, kernel), None) for kernel in self.smooth}
             self.kernel, alpha = self._chosen(features, known[..., list(hidden)])
         inside = self._inside(self.held_out)
-        if hidden != self.held_out:
+        if not self.held_out:  # what was learned is learned again, with all neurons
             self._learn(train, inside)
         table = self._table(train, inside, self.kernel)
         groups = [([k], place) for place, k in enumerate(inside)]
@@ -199,6 +199,8 @@ class FactorModel(_Regressed):
 
     def _features(self, table: Array, left_out: int | None) -> Array:
         analysis = copy.copy(self.analysis)
+        if left_out is not None and table.shape[-1] == 1:
+            return table[..., :0]
         if left_out is not None:  # the model of the others is the same without its column
             table = np.delete(table, left_out, -1)
             analysis.components_ = np.delete(analysis.components_, left_out, 1)
@@ -206,8 +208,6 @@ class FactorModel(_Regressed):
                 np.delete(part, left_out) for part in (analysis.mean_, analysis.noise_variance_)
             )
             analysis.n_features_in_ = table.shape[-1]
-            if not table.shape[-1]:
-                return table
         return analysis.transform(_flat(table)).reshape(*table.shape[:2], -1)
 
 
