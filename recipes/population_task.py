@@ -94,8 +94,9 @@ def load(config: Config) -> Task:
 
     Raises ValueError for options that do not fit together or to the data, OSError for a file that cannot be read.
     """
-    if config.steps < 1:
-        raise ValueError(f"steps: {config.steps} given, 1 or more wanted")
+    for option in ("steps", "latent_size"):
+        if getattr(config, option) < 1:
+            raise ValueError(f"{option}: {getattr(config, option)} given, 1 or more wanted")
     if config.data is None:
         return _known(config)
     if config.data.suffix == ".nwb":

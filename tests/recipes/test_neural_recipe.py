@@ -104,6 +104,8 @@ def test_bad_options_are_one_line(tmp_path: Path) -> None:
         load(Config(dataset="lorentz"))
     with pytest.raises(ValueError, match="steps: 0 given"):
         load(Config(steps=0))
+    with pytest.raises(ValueError, match="latent_size: 0 given"):
+        load(Config(latent_size=0))
     with pytest.raises(ValueError, match="set: given for a file that is no NWB file"):
         load(Config(data=tmp_path / "a.h5", set="mc_maze"))
     with pytest.raises(ValueError, match=r"data: .*a.csv given, a file ending in .nwb, .h5 or .hdf5 wanted"):
