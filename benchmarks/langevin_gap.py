@@ -2,10 +2,10 @@
 
 A simulated population (`population_dynamics`, 30 neurons, 6 of them held out). A model of one mode is trained by its
 ELBO; then its law, start and read-out are fixed, and posteriors of several families are fitted to them with an encoder
-of their own, for as many steps again. What they reach on the training trials is theirs alone. A
-simulated posterior prices the law of its steps, the others the law in continuous time, which 8 steps per bin are near.
-Tables langevin_gap/simulation_free and langevin_gap/simulated, by the mode that the law was learned with (simulated: a
-step per bin); in nats per trial.
+of their own, for as many steps again. What they reach on the training trials is theirs alone. A simulated posterior
+prices the law of its steps, the others the law in continuous time, which 8 steps per bin are near. Tables
+langevin_gap/simulation_free and langevin_gap/simulated, by the mode that the law was learned with (simulated: a step
+per bin); in nats per trial.
 """
 
 from __future__ import annotations

@@ -14,14 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.jobs import add_job_options, finished, run_jobs
-from benchmarks.lorenz_choice import SPLITS, choice, chosen
-from benchmarks.lorenz_spikes import ROWS, STEPS
+from benchmarks.lorenz_choice import SPLITS, chosen
+from benchmarks.lorenz_spikes import fitted_to
 from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
 from neurodyn.metrics.neural import poisson_nll
-from neurodyn.models.populations import POPULATION_MODELS, fit_population
-from neurodyn.series import SeriesBatch
+from neurodyn.models.populations import POPULATION_MODELS
 
 COMMAND = "python -m benchmarks.lorenz_conditions"
 TABLE, MODELS, SEEDS = "lorenz_conditions", ("simulated", "simulation_free"), (0, 1, 2)
@@ -34,18 +33,7 @@ COLUMNS: dict[str, tuple[str, Literal["lower", "higher", ""]]] = {
 def measure(name: str, seed: int) -> dict[str, dict[str, float]]:
     """By condition what there is to gain, and the share of it that a model gains."""
     parts = lorenz_spikes.load(**SPLITS["conditions"])
-    model, settings, schedule = choice(chosen("conditions", name) or "")
-    fitted = fit_population(
-        name,
-        SeriesBatch.concat([parts.train, parts.validation]),
-        bin_width=parts.info["bin_width"],
-        held_out=parts.info["held_out"],
-        seed=seed,
-        device="cpu",
-        progress=False,
-        settings=settings,
-        schedule={"steps": STEPS[model], "batch_size": ROWS} | schedule,
-    )
+    fitted = fitted_to(parts, name, seed, chosen("conditions", name))
     outside, labels = list(parts.info["held_out"]), parts.test.labels
     assert labels is not None
     counts, condition = counts_of(parts.test)[..., outside], labels.numpy()

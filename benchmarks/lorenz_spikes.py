@@ -21,8 +21,9 @@ from benchmarks.lorenz_choice import SPLITS, choice, chosen
 from benchmarks.records import RESULTS, Record, publish, summarise
 from neurodyn.datasets import lorenz_spikes
 from neurodyn.datasets.spikes import counts_of
+from neurodyn.datasets.splits import Splits
 from neurodyn.metrics.neural import bits_per_spike, rate_r2
-from neurodyn.models.populations import POPULATION_MODELS, fit_population
+from neurodyn.models.populations import POPULATION_MODELS, FittedPopulation, fit_population
 from neurodyn.series import SeriesBatch
 from neurodyn.training import DivergedError
 
@@ -45,38 +46,30 @@ COLUMNS: dict[str, tuple[str, str, Literal["lower", "higher", ""]]] = {
 }
 
 
+def fitted_to(parts: Splits, name: str, seed: int, row: str | None = None) -> FittedPopulation:
+    """A model fitted to all training trials, with half the learning rate if it diverges, and half of that again."""
+    settings: dict[str, Any] = {}
+    schedule: dict[str, Any] = {"learning_rate": POPULATION_MODELS[name].schedule.get("learning_rate", 0.0)}
+    if row is not None:
+        model, settings, chosen_schedule = choice(row)
+        schedule |= {"steps": STEPS[model], "batch_size": ROWS} | chosen_schedule
+        if POPULATION_MODELS[name].schedule.get("kl_weight") == 1:  # trained by its ELBO
+            schedule["kl_weight"] = 1.0
+    train, info = SeriesBatch.concat([parts.train, parts.validation]), parts.info
+    options: dict[str, Any] = {"bin_width": info["bin_width"], "held_out": info["held_out"], "settings": settings}
+    options |= {"seed": seed, "device": "cpu", "progress": False}
+    for _ in range(TRIES - 1):
+        try:
+            return fit_population(name, train, schedule=schedule, **options)
+        except DivergedError:
+            schedule["learning_rate"] /= 2
+    return fit_population(name, train, schedule=schedule, **options)
+
+
 def measure(name: str, split: str, seed: int, row: str | None = None) -> dict[str, float]:
     """Scores of one model on the test trials of one split; `row` of `lorenz_choice` is what it has."""
     parts = lorenz_spikes.load(**SPLITS[split])
-    train = SeriesBatch.concat([parts.train, parts.validation])
-    held_out = parts.info["held_out"]
-    settings: dict[str, Any] = {}
-    schedule: dict[str, Any] = {}
-    if row is not None:
-        model, settings, schedule = choice(row)
-        schedule = {"steps": STEPS[model], "batch_size": ROWS} | schedule
-        if POPULATION_MODELS[name].schedule.get("kl_weight") == 1:  # trained by its ELBO
-            schedule["kl_weight"] = 1.0
-    schedule = {"learning_rate": POPULATION_MODELS[name].schedule.get("learning_rate", 0.0)} | schedule
-    for _ in range(TRIES):
-        try:
-            fitted = fit_population(
-                name,
-                train,
-                bin_width=parts.info["bin_width"],
-                held_out=held_out,
-                seed=seed,
-                device="cpu",
-                progress=False,
-                settings=settings,
-                schedule=schedule,
-            )
-            break
-        except DivergedError as error:
-            failed = error
-            schedule["learning_rate"] /= 2
-    else:
-        raise failed
+    held_out, fitted = parts.info["held_out"], fitted_to(parts, name, seed, row)
     rates, truth = fitted.rates(parts.test).numpy(), parts.info["rates"]["test"].numpy()
     outside, counts = list(held_out), counts_of(parts.test)
     (bits, oracle), (early, early_oracle) = (
